@@ -1,0 +1,1 @@
+"""How do we touch the world outside: files, tags, pictures, sidecars?"""

@@ -1,0 +1,1 @@
+"""What shall the book be? Pure decisions, values in and values out."""

@@ -1,0 +1,1 @@
+"""How does FFmpeg do the work, and on which cores?"""

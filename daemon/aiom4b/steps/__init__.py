@@ -1,0 +1,1 @@
+"""Which stages does a book pass?"""
