@@ -407,12 +407,14 @@ class BackupReceipt:
 class SoundCheck:
     """How close decoded audio came to what it was made from, second by second.
 
-    Signal-to-noise ratios in dB over ``seconds`` compared seconds that held sound; ``quiet`` seconds were silent on both
-    sides. ``worst`` is the position (seconds into the book) of ``snr_min``.
+    Signal-to-noise ratios of the lowest kilohertz in dB over ``seconds`` compared seconds that held sound; ``quiet`` seconds
+    were silent on both sides, ``beyond`` ones held nothing but higher tones. ``worst`` is the position (seconds into the
+    book) of ``snr_min``.
     """
 
     seconds: int
     quiet: int
+    beyond: int
     snr_min: float
     snr_median: float
     worst: float
@@ -423,6 +425,8 @@ class Segment:
     """An encoded and proved stretch of the book: AAC packets ``first`` up to ``first + packets``.
 
     ``file`` is its name in the work directory, ``sha256`` of its raw packets laid end to end, without ADTS headers.
+    ``ratios`` are the signal-to-noise ratios of its seconds (packed little-endian float32, see ``engine/prove``).
+    ``flaws`` frames of the source could not be decoded, ``bad_samples`` samples were no numbers: both became silence.
     """
 
     first: int
@@ -430,13 +434,16 @@ class Segment:
     file: str
     sha256: Sha256
     payload_bytes: int
-    sound: SoundCheck
+    ratios: Packed
+    flaws: int
+    bad_samples: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """A finished book that nobody sees yet. ``folder`` holds the ``.m4b``, ``cover.jpg`` and whatever goes with it."""
 
+    id: BookId
     folder: Name
     book: Name
     segments: tuple[Segment, ...]

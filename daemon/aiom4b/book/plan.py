@@ -1,0 +1,128 @@
+"""What shall the book be? Everything that decides its bytes, from evidence and settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+
+from aiom4b.book import chapters, encoding, metadata, naming, order, timeline
+from aiom4b.book.encoding import EncodeWishes
+from aiom4b.models import (
+    BookId,
+    BookPlan,
+    CoverChoice,
+    Encoder,
+    Method,
+    OrderChoice,
+    Samples,
+    SidecarKind,
+    Source,
+    Timeline,
+)
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """The settings that decide what a book becomes. ``metadata_json`` is auto, always or never."""
+
+    order: OrderChoice = OrderChoice.AUTO
+    encode: EncodeWishes = EncodeWishes()  # noqa: RUF009 - frozen
+    template: str = "{author}/{series}/{title}/{title}.m4b"
+    metadata_json: str = "auto"
+
+
+def plan(source: Source, wishes: Wishes) -> BookPlan:
+    """Decide. Raises NeedsAttention where the evidence contradicts itself (``order.contradiction``) or can't be done."""
+    playing = order.decide_order(source.files, source.evidence.playlists, wishes.order)
+    audio = [file.audio for file in source.files]
+    how = encoding.method(audio, wishes.encode)
+    warnings: list[str] = list(source.warnings) + list(source.evidence.warnings)
+    if how is Method.COPY:
+        first = audio[playing.files[0]]
+        line, packets = _copied(source, playing.files)
+        encoder = Encoder(
+            bit_rate=first.bit_rate, asked=0, sample_rate=first.sample_rate, channels=first.channels, aac_coder="copy"
+        )
+        excess = line.samples - sum(facts.samples for facts in audio)
+        if excess:
+            warnings.append(
+                f"Joining {len(audio)} AAC files without encoding them again keeps {1000 * excess / first.sample_rate:.0f} ms"
+                ' of padding between them; encode.aac_join = "encode" avoids it.'
+            )
+        frames = packets
+    else:
+        encoder = encoding.encoder(audio, wishes.encode)
+        line = timeline.lay_out(audio, playing.files, encoder.sample_rate, encoder.channels)
+        frames = encoding.segment_frames(line.samples, encoder.sample_rate)
+        packets = -(-line.samples // encoding.FRAME_SAMPLES) + 1
+    known, doubts = metadata.merge(source, playing)
+    warnings += doubts
+    found, origin, doubts = chapters.decide(source, playing, timeline.starts(line), line.samples, line.sample_rate)
+    warnings += doubts
+    draft = BookPlan(
+        id=BookId(""),
+        fingerprint=source.fingerprint,
+        method=how,
+        order=playing,
+        timeline=line,
+        encoder=encoder,
+        segment_frames=frames,
+        packets=packets,
+        chapters=found,
+        chapters_from=origin,
+        metadata=known,
+        cover=_cover(source, playing.files),
+        target=naming.target(known, wishes.template),
+        write_metadata_json=wishes.metadata_json == "always"
+        or (wishes.metadata_json == "auto" and metadata.needs_metadata_json(known)),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+    return replace(draft, id=_identity(draft))
+
+
+def _copied(source: Source, playing: tuple[int, ...]) -> tuple[Timeline, int]:
+    """Lay out packets that are copied: every file keeps its own priming and padding, but for the very first and last."""
+    audio = [source.files[index].audio for index in playing]
+    whole = []
+    for place, facts in enumerate(audio):
+        begin = facts.start_skip if place == 0 else 0
+        end = facts.end_discard if place == len(audio) - 1 else 0
+        length = facts.frames * facts.samples_per_frame - begin - end
+        whole.append(replace(facts, samples=Samples(length)))
+    by_index = dict(zip(playing, whole, strict=True))
+    ordered = [by_index[index] for index in range(len(source.files))]
+    line = timeline.lay_out(ordered, playing, audio[0].sample_rate, audio[0].channels)
+    return line, sum(facts.frames for facts in audio)
+
+
+def _cover(source: Source, playing: tuple[int, ...]) -> CoverChoice | None:
+    """A picture beside the audio, the one called cover first; else the first file's own."""
+    beside = sorted(
+        (sidecar.path for sidecar in source.sidecars if sidecar.kind is SidecarKind.COVER),
+        key=lambda path: (
+            path.count("/"),
+            not _stem(path).startswith("cover"),
+            not _stem(path).startswith(("folder", "front")),
+            path,
+        ),
+    )
+    if beside:
+        return CoverChoice(path=beside[0], embedded=False)
+    for index in playing:
+        if source.files[index].tags.cover:
+            return CoverChoice(path=source.files[index].path, embedded=True)
+    return None
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].rpartition(".")[0].lower()
+
+
+def _identity(plan_without_id: BookPlan) -> BookId:
+    """Hash what decides the book's bytes, so that the same book made again has the same id. Warnings don't."""
+    decisive = asdict(replace(plan_without_id, warnings=()))
+    text = json.dumps([PLAN_VERSION, decisive], sort_keys=True, default=str)
+    return BookId(hashlib.sha256(text.encode()).hexdigest()[:16])

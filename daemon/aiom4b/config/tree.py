@@ -1,0 +1,235 @@
+"""Which settings are there, and which values may they have? Frozen tables with their defaults and descriptions."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+SAMPLE_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+"""Sampling frequencies of AAC: ISO/IEC 14496-3, table 1.18 (samplingFrequencyIndex)."""
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("should be a number, not a switch")  # noqa: TRY004 - pydantic collects ValueErrors only
+    return value
+
+
+def _auto_or_number(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    raise ValueError('should be "auto" or a whole number')
+
+
+def _bit_rate(value: object) -> int | Literal["auto"]:
+    kilo = re.fullmatch(r"([0-9]{1,6})[kK]", value) if isinstance(value, str) else None
+    rate = int(kilo[1]) * 1000 if kilo else _auto_or_number(value)
+    if rate != "auto" and not 8_000 <= rate <= 512_000:
+        raise ValueError(f'should be "auto" or 8k to 512k, in bit/s (a bare {rate} means {rate} bit/s)')
+    return rate
+
+
+def _sample_rate(value: object) -> int | Literal["auto"]:
+    rate = _auto_or_number(value)
+    if rate != "auto" and rate not in SAMPLE_RATES:
+        raise ValueError(f'should be "auto" or a rate that AAC knows: {", ".join(map(str, sorted(SAMPLE_RATES)))}')
+    return rate
+
+
+def _channels(value: object) -> int | Literal["auto"]:
+    channels = _auto_or_number(value)
+    if channels not in ("auto", 1, 2):
+        raise ValueError('should be "auto", 1 or 2')
+    return channels
+
+
+def _directory(value: object) -> str:
+    # A plain str of pydantic refuses the surrogates of a name that is not UTF-8.
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("should be the path of a directory")
+    if not os.path.isabs(value):
+        raise ValueError("begins with a home directory that is not known")  # all others are absolute by now
+    return value
+
+
+Directory = Annotated[str, PlainValidator(_directory)]
+"""An absolute path as ``os.fsdecode`` gives it; the directory need not exist yet."""
+Number = Annotated[int, BeforeValidator(_number)]
+
+
+def _system_directory(variable: str, xdg: str, home: str) -> str:
+    """Return what systemd gave us (it separates several by ``:``), else the XDG directory of this user."""
+    given = os.environ.get(variable, "").split(":")[0]
+    base = os.environ.get(xdg, "")
+    # The XDG specification tells to ignore relative paths.
+    return given or os.path.join(base if os.path.isabs(base) else os.path.expanduser(home), "aiom4b")
+
+
+class Table(BaseModel):
+    """One table of the settings: frozen, without unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class PathSettings(Table):
+    """Directories. ~ is your home; a relative path counts from the file it stands in; "" means the default."""
+
+    library: Directory | None = Field(
+        default=None,
+        description='Where finished books appear, for example "/srv/audiobooks". Without a default.',
+    )
+    state: Directory = Field(
+        default_factory=lambda: _system_directory("STATE_DIRECTORY", "XDG_STATE_HOME", "~/.local/state"),
+        description="What has to survive a restart. Default: $STATE_DIRECTORY (systemd), else $XDG_STATE_HOME/aiom4b, "
+        "else ~/.local/state/aiom4b.",
+    )
+    backup: Directory = Field(
+        default_factory=lambda earlier: os.path.join(earlier["state"], "backup"),
+        description='Where verified copies of the sources are kept. Default: "backup" in the state directory.',
+    )
+    cache: Directory = Field(
+        default_factory=lambda: _system_directory("CACHE_DIRECTORY", "XDG_CACHE_HOME", "~/.cache"),
+        description="What may be deleted at any time. Default: $CACHE_DIRECTORY (systemd), else $XDG_CACHE_HOME/aiom4b, "
+        "else ~/.cache/aiom4b.",
+    )
+
+
+class BackupSettings(Table):
+    """Copies of the sources, made and read back before anything is converted."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Whether a source is copied first. Without it the conversion reads the source itself.",
+    )
+
+
+class EncodeSettings(Table):
+    """How the audio is encoded. "auto" follows the source, book by book."""
+
+    bitrate: Annotated[int | Literal["auto"], PlainValidator(_bit_rate)] = Field(
+        default="auto",
+        description='Bits per second, as 64000 or "64k". "auto": never above the source, at most 64k for mono and 128k '
+        "for stereo.",
+    )
+    channels: Annotated[int | Literal["auto"], PlainValidator(_channels)] = Field(
+        default="auto", description='1, 2, or "auto": mono stays mono.'
+    )
+    sample_rate: Annotated[int | Literal["auto"], PlainValidator(_sample_rate)] = Field(
+        default="auto", description='Samples per second, a rate that AAC knows such as 44100, or "auto".'
+    )
+    aac_coder: Literal["fast", "twoloop"] = Field(
+        default="fast",
+        description='Search of the AAC encoder: "fast", or "twoloop", which takes three times as long and measured no '
+        "better on speech.",
+    )
+    workers: Number = Field(
+        default=0, ge=0, le=1024, description="Processes that encode at once; 0 takes every core we may use."
+    )
+    aac_join: Literal["copy", "encode"] = Field(
+        default="copy",
+        description='Several AAC files of one kind: "copy" keeps their audio untouched, with 25 to 70 ms of silence at '
+        'each join; "encode" joins them without a gap.',
+    )
+    on_damage: Literal["report", "refuse"] = Field(
+        default="report",
+        description='A damaged stretch in a source: "report" converts the rest and says so, "refuse" leaves the book to '
+        "you.",
+    )
+
+
+class LibrarySettings(Table):
+    """What a finished book looks like in the library."""
+
+    template: str = Field(
+        default="{author}/{series}/{title}/{title}.m4b",
+        min_length=1,
+        description="Path of a book inside the library; parts that nothing is known for are left out.",
+    )
+    metadata_json: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description='A metadata.json beside the book, for Audiobookshelf. "auto": only where the tags alone would be '
+        "misread. One that somebody has changed is never overwritten.",
+    )
+
+
+class LimitSettings(Table):
+    """What is refused, so that a stray drop can't occupy the machine for days."""
+
+    max_file_size_mb: Number = Field(
+        default=4096, ge=1, description="Largest source file, in megabytes of 1,000,000 bytes."
+    )
+    max_files: Number = Field(default=10_000, ge=1, description="Most files in one source, whatever their kind.")
+
+
+class JobSettings(Table):
+    """Work on several books."""
+
+    max_concurrent: Number = Field(default=4, ge=1, le=64, description="Books in progress at once.")
+
+
+class LogSettings(Table):
+    """What is told on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description='"debug", "info", "warning" or "error": this, and what is worse.'
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        default="auto", description='"json", "console", or "auto": console on a terminal, JSON lines elsewhere.'
+    )
+
+
+class Settings(BaseSettings):
+    """Everything the owner can decide. Made by ``load``; hand down the smallest piece that is useful."""
+
+    # enable_decoding: a table given as JSON in one variable would stop at its first error, before the other problems.
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="AIOM4B_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        enable_decoding=False,
+    )
+
+    paths: PathSettings = Field(default_factory=PathSettings)
+    backup: BackupSettings = BackupSettings()
+    encode: EncodeSettings = EncodeSettings()
+    library: LibrarySettings = LibrarySettings()
+    limits: LimitSettings = LimitSettings()
+    jobs: JobSettings = JobSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what ``load`` has merged and nothing else: it reads the sources one by one, to know whose value won."""
+        return (init_settings,)
+
+
+def tables() -> Iterator[tuple[str, type[Table]]]:
+    """Yield the tables of the settings, by name, in the order of the example file."""
+    for name, field in Settings.model_fields.items():
+        kind = field.annotation
+        assert isinstance(kind, type)
+        assert issubclass(kind, Table)
+        yield name, kind
+
+
+def flattened(settings: Settings) -> dict[str, object]:
+    """Return every value by its dotted key, in the order of the example file."""
+    return {f"{table}.{name}": value for table, row in settings for name, value in row}

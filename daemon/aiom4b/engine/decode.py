@@ -1,0 +1,194 @@
+"""Which samples does a source file hold in this range? Exact ranges, bit-identical to decoding from the start."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import av
+import numpy as np
+
+from aiom4b.adapters import files
+from aiom4b.engine import media, mpeg
+from aiom4b.engine.encode import Pcm
+from aiom4b.errors import NeedsAttention
+from aiom4b.models import AudioFacts, Codec, Name, Samples, Sha256, SourceFile
+
+PREROLL_FRAMES = 96
+"""MP3 frames decoded before a range and thrown away. A frame may lean on the bit reservoir of up to 82 earlier ones."""
+_PREROLL_PACKETS = 8  # AAC overlaps with one packet; SBR carries its state somewhat further
+
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """A source file as a worker needs it. ``audio.anchors`` is empty: ``anchor`` is the one to start from.
+
+    ``anchor`` = (number of a frame, its byte offset), at or before the first frame that is needed.
+    """
+
+    path: Name
+    sha256: Sha256
+    audio: AudioFacts
+    anchor: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Samples ``start`` up to ``stop`` of a recording, counted as a player presents them.
+
+    ``before`` is the file that flows into this one without declared gaps: its last frames warm the decoder up.
+    """
+
+    recording: Recording
+    start: Samples
+    stop: Samples
+    before: Recording | None
+
+
+def stretch(root: str, file: SourceFile, start: int, stop: int, before: SourceFile | None) -> Stretch:
+    """Prepare samples [start, stop) of a file below ``root`` for a worker; only as much of the index goes along as is needed."""
+    first = _first_frame(file.audio, start)
+    return Stretch(
+        recording=_recording(root, file, max(0, first - PREROLL_FRAMES)),
+        start=Samples(start),
+        stop=Samples(stop),
+        before=_recording(root, before, max(0, before.audio.frames - PREROLL_FRAMES))
+        if before is not None and first < PREROLL_FRAMES
+        else None,
+    )
+
+
+def _recording(root: str, file: SourceFile, frame: int) -> Recording:
+    anchor = (0, 0)
+    if file.audio.codec is Codec.MP3:
+        number = frame // mpeg.ANCHOR_FRAMES
+        offset = int.from_bytes(file.audio.anchors[number * 8 : number * 8 + 8], "little")
+        anchor = (number * mpeg.ANCHOR_FRAMES, offset)
+    return Recording(
+        path=os.path.join(root, file.path),
+        sha256=file.sha256,
+        audio=replace(file.audio, anchors=b"", damage=()),
+        anchor=anchor,
+    )
+
+
+def _first_frame(audio: AudioFacts, start: int) -> int:
+    return (audio.start_skip + start) // audio.samples_per_frame
+
+
+class Decoder:
+    """Reads stretches one after the other; ``flaws`` counts the frames that could not be decoded and became silence."""
+
+    def __init__(self) -> None:
+        self.flaws = 0
+
+    def read(self, wanted: Stretch) -> Iterator[Pcm]:
+        """Yield the stretch in pieces of some thousand samples, with the recording's own rate and channels."""
+        audio = wanted.recording.audio
+        pieces = self._mp3(wanted) if audio.codec is Codec.MP3 else self._aac(wanted)
+        first = _first_frame(audio, wanted.start)
+        drop = audio.start_skip + wanted.start - first * audio.samples_per_frame
+        left = wanted.stop - wanted.start
+        for piece in pieces:
+            kept = piece[:, drop : drop + left]
+            drop = max(0, drop - piece.shape[1])
+            left -= kept.shape[1]
+            if kept.shape[1]:
+                yield kept
+        if left:
+            raise NeedsAttention(
+                "audio.changed",
+                f"{wanted.recording.path} gave {left} samples less than its frames promise.",
+                remedy="Copy the file again from where it came from, then convert the book again.",
+                path=wanted.recording.path,
+            )
+
+    def _mp3(self, wanted: Stretch) -> Iterator[Pcm]:
+        """Yield all samples of the frames that the stretch touches."""
+        audio = wanted.recording.audio
+        decoder = av.CodecContext.create("mp3float", "r")
+        assert isinstance(decoder, av.AudioCodecContext)
+        first = _first_frame(audio, wanted.start)
+        last = -(-(audio.start_skip + wanted.stop) // audio.samples_per_frame)
+        if wanted.before is not None:
+            tail = wanted.before.audio.frames
+            for packet in _mp3_frames(wanted.before, max(0, tail - PREROLL_FRAMES + first), tail):
+                self._quietly(decoder, packet)
+        warm = max(0, first - PREROLL_FRAMES)
+        batch = np.zeros((audio.channels, _BATCH * audio.samples_per_frame), np.float32)
+        filled = 0
+        for number, packet in enumerate(_mp3_frames(wanted.recording, warm, last), warm):
+            if number < first:
+                self._quietly(decoder, packet)
+                continue
+            target = batch[:, filled : filled + audio.samples_per_frame]
+            if not self._decode(decoder, packet, target):
+                target[:] = 0.0
+                self.flaws += 1
+            filled += audio.samples_per_frame
+            if filled == batch.shape[1]:
+                yield batch
+                batch = np.zeros_like(batch)
+                filled = 0
+        if filled:
+            yield batch[:, :filled]
+
+    def _decode(self, decoder: av.AudioCodecContext, packet: bytes, target: Pcm) -> bool:
+        """Decode one packet into ``target``; False when nothing whole came out."""
+        try:
+            frames = decoder.decode(av.Packet(packet))
+        except av.error.FFmpegError:
+            return False
+        if len(frames) != 1 or frames[0].samples != target.shape[1]:
+            return False
+        planes = frames[0].planes
+        if len(planes) == target.shape[0]:
+            for channel, plane in enumerate(planes):
+                target[channel] = np.frombuffer(plane, np.float32, target.shape[1])
+        else:  # old collections switch between mono and stereo inside a file
+            mean = np.mean([np.frombuffer(plane, np.float32, target.shape[1]) for plane in planes], axis=0)
+            target[:] = mean
+        return True
+
+    def _quietly(self, decoder: av.AudioCodecContext, packet: bytes) -> None:
+        try:
+            decoder.decode(av.Packet(packet))
+        except av.error.FFmpegError:
+            return  # a damaged frame is counted where its own samples are wanted
+
+    def _aac(self, wanted: Stretch) -> Iterator[Pcm]:
+        """Yield all samples of the packets that the stretch touches."""
+        audio = wanted.recording.audio
+        first = _first_frame(audio, wanted.start)
+        last = -(-(audio.start_skip + wanted.stop) // audio.samples_per_frame)
+        with media.open_mp4(wanted.recording.path) as container:
+            stream = container.streams.audio[0]
+            decoder = av.CodecContext.create("aac", "r")
+            assert isinstance(decoder, av.AudioCodecContext)
+            decoder.extradata = audio.decoder_config
+            for number, packet in media.packets(container, stream, max(0, first - _PREROLL_PACKETS)):
+                if number < first:
+                    self._quietly(decoder, packet)
+                    continue
+                if number >= last:
+                    break
+                target = np.zeros((audio.channels, audio.samples_per_frame), np.float32)
+                if not self._decode(decoder, packet, target):
+                    self.flaws += 1
+                yield target
+
+
+def _mp3_frames(recording: Recording, start: int, stop: int) -> Iterator[bytes]:
+    """Yield the frames [start, stop) of an MP3 as they stand in the file."""
+    number, offset = recording.anchor
+    descriptor = files.open_regular(recording.path)
+    try:
+        with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
+            for position, size in mpeg.frames(data, offset, stop - number)[start - number :]:
+                yield data[position : position + size]
+    finally:
+        os.close(descriptor)

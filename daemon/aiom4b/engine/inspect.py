@@ -1,0 +1,276 @@
+"""What does the finished file really hold? Opened afresh, with nothing believed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import av
+import numpy as np
+
+from aiom4b.engine import aac, media, pcm, prove, segment
+from aiom4b.engine.aac import FRAME_SAMPLES
+from aiom4b.engine.encode import Pcm, tame
+from aiom4b.engine.pcm import PcmRequest
+from aiom4b.errors import NeedsAttention
+from aiom4b.models import Chapter, Name, Samples
+
+_REMEDY = "Nothing was published. Convert the book again; if it happens again, please report it with this message."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookFacts:
+    """What a player would see: ``samples`` presented after ``priming`` hidden ones, at ``sample_rate``."""
+
+    sample_rate: int
+    channels: int
+    packets: int
+    priming: Samples
+    samples: Samples
+    decoder_config: bytes
+    chapters: tuple[Chapter, ...]
+
+
+def facts(path: str) -> BookFacts:
+    """Read the head of a finished book; runs in a worker. Raises NeedsAttention ``proof.unreadable``."""
+    try:
+        with media.open_mp4(path, as_played=True) as container:
+            stream = container.streams.audio[0]
+            first = next(container.demux(stream))
+            rate = stream.rate or 0
+            chapters = tuple(
+                Chapter(
+                    title=str(chapter["metadata"].get("title", "")),
+                    start=Samples(round(chapter["start"] * chapter["time_base"] * rate)),
+                )
+                for chapter in container.chapters()
+            )
+            return BookFacts(
+                sample_rate=rate,
+                channels=stream.channels,
+                packets=stream.frames,
+                priming=Samples(-(first.pts or 0)),
+                samples=Samples(round((stream.duration or 0) * (stream.time_base or 0) * rate)),
+                decoder_config=bytes(stream.codec_context.extradata or b""),
+                chapters=chapters,
+            )
+    except (av.error.FFmpegError, IndexError, StopIteration) as error:
+        raise NeedsAttention(
+            "proof.unreadable", f"{path} can't be read as a book: {error}.", remedy=_REMEDY, path=path
+        ) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """Packets ``first`` up to ``first + packets`` and the SHA-256 of their bytes laid end to end."""
+
+    first: int
+    packets: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Blocks of the book to be decoded and compared with their source; ``joins`` are the blocks in it that hold a join."""
+
+    first_block: int
+    blocks: int
+    pcm: PcmRequest
+    joins: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeRequest:
+    """A stretch of the finished book to be checked by one worker.
+
+    ``channels`` and ``least`` (dB, see ``prove.floor``) are for the windows; ``least`` is None where packets were copied:
+    then every packet of the range is decoded, and only errors are looked for.
+    """
+
+    path: Name
+    sample_rate: int
+    channels: int
+    expected: tuple[Expected, ...]
+    windows: tuple[Window, ...]
+    least: float | None
+    decoder_config: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeReport:
+    """``ratios`` of the windows' seconds and ``joins`` of the joins themselves (packed float32 dB, see ``prove``)."""
+
+    ratios: bytes
+    joins: bytes
+
+
+def check_range(request: RangeRequest) -> RangeReport:
+    """Compare packets with their hashes, and sound with its source; runs in a worker and streams.
+
+    ``expected`` and ``windows`` must be in order, and neither may overlap. Raises NeedsAttention ``proof.packets``,
+    ``proof.sound``, ``proof.windows`` or ``proof.decode``.
+    """
+    check = _Check(request)
+    low = min([request.expected[0].first, *(window.first_block for window in request.windows)])
+    try:
+        with media.open_mp4(request.path) as container:
+            for number, data in media.packets(container, container.streams.audio[0], low):
+                if not check.take(number, data):
+                    break
+    except (av.error.FFmpegError, StopIteration) as error:
+        raise NeedsAttention(
+            "proof.unreadable",
+            f"{request.path} can't be read from packet {low} on: {error}.",
+            remedy=_REMEDY,
+            path=request.path,
+        ) from error
+    return check.finish()
+
+
+class _Check:
+    """Takes the packets of a range one by one."""
+
+    def __init__(self, request: RangeRequest) -> None:
+        self._request = request
+        self._expected = deque(request.expected)
+        self._windows = deque(request.windows)
+        self._digest = hashlib.sha256()
+        self._collected: list[bytes] = []
+        self._sequence: int | None = None
+        self._decoder: av.AudioCodecContext | None = None
+        if request.least is None:
+            self._decoder = segment.decoder(request.decoder_config)
+        self._ratios = bytearray()
+        self._joins: list[np.float32] = []
+
+    def take(self, number: int, data: bytes) -> bool:
+        """Look at a packet; False when nothing more is wanted."""
+        if self._request.least is not None:
+            self._fits(number, data)
+        if self._expected and number >= self._expected[0].first:
+            self._hash(number, data)
+        while self._windows and number >= self._windows[0].first_block:
+            window = self._windows[0]
+            self._collected.append(data)
+            if number < window.first_block + window.blocks:
+                break
+            self._compare(window)
+            # Windows that touch share a packet: it completes one and warms up the next.
+            self._collected.clear()
+        return bool(self._expected or self._windows)
+
+    def finish(self) -> RangeReport:
+        """Return what was measured; what was not reached is missing from the file."""
+        if self._expected or self._windows:
+            raise NeedsAttention(
+                "proof.packets",
+                "The finished file ends before its last packets.",
+                remedy=_REMEDY,
+                path=self._request.path,
+            )
+        return RangeReport(ratios=bytes(self._ratios), joins=np.array(self._joins, dtype="<f4").tobytes())
+
+    def _hash(self, number: int, data: bytes) -> None:
+        piece = self._expected[0]
+        self._digest.update(data)
+        if self._decoder is not None:
+            self._decodes(number, data)
+        if number + 1 < piece.first + piece.packets:
+            return
+        if self._digest.hexdigest() != piece.sha256:
+            raise NeedsAttention(
+                "proof.packets",
+                f"The finished file does not hold what was made for it: the piece at second {self._second(piece.first)} is"
+                " another.",
+                remedy=_REMEDY,
+                path=self._request.path,
+            )
+        self._expected.popleft()
+        self._digest = hashlib.sha256()
+
+    def _fits(self, number: int, data: bytes) -> None:
+        """Codecs decode a broken sequence of windows without a word, and crackle."""
+        now = aac.window_sequence(data)
+        if not aac.may_follow(self._sequence, now):
+            raise NeedsAttention(
+                "proof.windows",
+                f"The pieces do not fit together at second {self._second(number)}.",
+                remedy=_REMEDY,
+                path=self._request.path,
+            )
+        self._sequence = now
+
+    def _decodes(self, number: int, data: bytes) -> None:
+        assert self._decoder is not None
+        try:
+            self._decoder.decode(av.Packet(data))
+        except av.error.FFmpegError as error:
+            raise NeedsAttention(
+                "proof.decode",
+                f"Packet {number} (second {self._second(number)}) does not decode: {error.strerror}.",
+                remedy="The source is damaged there. Get the file again, then convert it again.",
+                path=self._request.path,
+            ) from error
+
+    def _compare(self, window: Window) -> None:
+        self._windows.popleft()
+        try:
+            ratios, joins = _listen(self._request, window, self._collected)
+        except prove.Mismatch as mismatch:
+            start = window.first_block * FRAME_SAMPLES / self._request.sample_rate
+            raise NeedsAttention(
+                "proof.sound",
+                f"The finished file does not sound like its source: at second {start + mismatch.second:.0f} {mismatch.detail}.",
+                remedy=_REMEDY,
+                path=self._request.path,
+            ) from mismatch
+        self._ratios += ratios
+        self._joins += joins
+
+    def _second(self, number: int) -> int:
+        return number * FRAME_SAMPLES // self._request.sample_rate
+
+
+def _listen(request: RangeRequest, window: Window, packets: list[bytes]) -> tuple[bytes, list[np.float32]]:
+    """Decode the window's packets (one more than blocks: the first only warms up) and compare with the source."""
+    assert request.least is not None
+    comparison = prove.Comparison(request.sample_rate, request.channels, request.least)
+    decoded = _sound(request, packets)
+    if not window.joins:
+        for wanted in pcm.Reader().chunks(window.pcm, prove.blocks_a_second(request.sample_rate) * FRAME_SAMPLES):
+            source = _whole_blocks(wanted)
+            comparison.expect(source)
+            for _ in range(source.shape[1] // FRAME_SAMPLES):
+                comparison.hear(next(decoded))
+        return comparison.finish(), []
+    source = _whole_blocks(np.concatenate(list(pcm.Reader().read(window.pcm)), axis=1))
+    sound = np.concatenate(list(decoded), axis=1)
+    comparison.expect(source)
+    comparison.hear(sound)
+    ratios = comparison.finish()
+    at_joins = []
+    for join in window.joins:
+        # The block itself and its neighbours: a broken overlap damages these and nothing else.
+        begin = max(0, join - window.first_block - 1) * FRAME_SAMPLES
+        near = slice(begin, begin + 3 * FRAME_SAMPLES)
+        at_joins.append(
+            prove.compare(source[:, near], sound[:, near], request.sample_rate, min(request.least, prove.STUMP))
+        )
+    return ratios, at_joins
+
+
+def _whole_blocks(source: Pcm) -> Pcm:
+    rest = -source.shape[1] % FRAME_SAMPLES
+    whole = np.pad(source, ((0, 0), (0, rest)))
+    tame(whole)
+    return whole
+
+
+def _sound(request: RangeRequest, packets: list[bytes]) -> Iterator[Pcm]:
+    decoder = segment.decoder(request.decoder_config)
+    for number, packet in enumerate(packets):
+        block = segment.decoded(decoder, packet, request.channels)
+        if number:
+            yield block

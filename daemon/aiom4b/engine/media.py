@@ -1,0 +1,48 @@
+"""Where does FFmpeg get to see a file? Here only: an open descriptor, a forced demuxer, and nothing that it could follow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import av
+from av.container import InputContainer
+
+from aiom4b.adapters import files
+
+
+@contextmanager
+def open_mp4(path: str, *, as_played: bool = False) -> Iterator[InputContainer]:
+    """Open an MP4 by a descriptor of ours; FFmpeg may use that and nothing else, whatever the file asks for.
+
+    With ``as_played`` time stamps follow the edit list, as in a player; without it packets are counted from the first one
+    in the file. Raises ``av.error.FFmpegError`` where it can't be read.
+    """
+    descriptor = files.open_regular(path)
+    try:
+        options = {"fd": str(descriptor), "protocol_whitelist": "fd", "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2"}
+        if not as_played:
+            options["ignore_editlist"] = "1"
+        with av.open("fd:", format="mov", options=options, metadata_errors="replace") as container:
+            yield container
+    finally:
+        os.close(descriptor)
+
+
+def packets(container: InputContainer, stream: av.AudioStream, start: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (number, bytes) of the stream's packets from number ``start`` on, in a container opened without its edit list."""
+    length = 0
+    number = -1
+    if start:
+        probe = next(container.demux(stream))
+        length = probe.duration or 0
+        container.seek(start * length, stream=stream, backward=True)
+    for packet in container.demux(stream):
+        if not packet.size:
+            return
+        if number < 0:
+            number = round((packet.pts or 0) / length) if length else 0
+        if number >= start:
+            yield number, bytes(packet)
+        number += 1

@@ -1,0 +1,321 @@
+"""Where are the frames of this MP3? A scanner of our own, so that nothing but MP3 is ever taken for MP3."""
+
+from __future__ import annotations
+
+import re
+import sys
+from array import array
+from typing import Protocol, overload
+
+from aiom4b.engine import mpegtags
+from aiom4b.errors import NeedsAttention
+from aiom4b.models import AudioFacts, Codec, Damage, Samples
+
+ANCHOR_FRAMES = 256
+"""Every so many audio frames the index remembers a byte offset."""
+
+_WINDOW = 1 << 22
+_CHAIN = 4  # frames in a row before we believe that a stranger's bytes are MP3
+_MOST_DAMAGE = 100  # entries; a file may hold a million scars, its facts may not
+_LEAST_AUDIO = 0.9  # share of the bytes that has to be frames
+
+_DECODER_DELAY = 528 + 1  # of every layer III decoder, which LAME's numbers leave out
+
+# ISO/IEC 11172-3 and 13818-3, layer III, kbit/s by index; MPEG-2.5 is the usual extension of 13818-3
+_KBITS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_KBITS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_VERSIONS = {0xFA: (1, (44100, 48000, 32000)), 0xF2: (2, (22050, 24000, 16000)), 0xE2: (25, (11025, 12000, 8000))}
+
+_ANY_HEADER = re.compile(rb"\xff[\xfa\xfb\xf2\xf3\xe2\xe3][\x00-\x0b\x10-\x1b\x20-\x2b\x30-\x3b\x40-\x4b\x50-\x5b"
+                         rb"\x60-\x6b\x70-\x7b\x80-\x8b\x90-\x9b\xa0-\xab\xb0-\xbb\xc0-\xcb\xd0-\xdb\xe0-\xeb]")  # fmt: skip
+
+
+class Sliceable(Protocol):
+    """What can be scanned: ``bytes``, an ``mmap``, or anything whose slices are ``bytes``, short at its end."""
+
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, index: int, /) -> int: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> bytes: ...
+    def __getitem__(self, index: int | slice, /) -> int | bytes:
+        """Return the bytes of a slice."""
+        ...
+
+
+def _sizes_by_header() -> dict[tuple[int, int], int]:
+    sizes = {}
+    for second, (version, rates) in _VERSIONS.items():
+        kbits, factor = (_KBITS_1, 144000) if version == 1 else (_KBITS_2, 72000)
+        for third in range(256):
+            if 0 < third >> 4 < 15 and third >> 2 & 3 < 3:
+                sizes[second, third] = factor * kbits[third >> 4] // rates[third >> 2 & 3] + (third >> 1 & 1)
+    return sizes
+
+
+_SIZES = _sizes_by_header()
+
+
+def _kind(header: bytes) -> tuple[int, int]:
+    """Return what never changes inside a file: version and sampling rate, as bits."""
+    return header[1] & 0xFE, header[2] >> 2 & 3
+
+
+def _size(header: bytes) -> int:
+    """Return the size of the frame with this header of four bytes, 0 when it is none of layer III or of free format."""
+    if len(header) < 4 or header[0] != 0xFF:
+        return 0
+    return _SIZES.get((header[1] & 0xFE, header[2]), 0)
+
+
+class _Sizes(dict[bytes, int]):
+    """Frame sizes by header for one kind of frame: a look-up is all that a frame costs. KeyError for anything else."""
+
+    def __init__(self, kind: tuple[int, int]) -> None:
+        super().__init__()
+        self._kind = kind
+
+    def __missing__(self, header: bytes) -> int:
+        size = _size(header)
+        if not size or _kind(header) != self._kind:
+            raise KeyError(header)
+        self[header] = size
+        return size
+
+
+class _Walk:
+    """Walks from frame to frame, over tags and junk. Where it goes from a frame depends on nothing before that frame.
+
+    ``position`` is the start of the next frame that counts, unless ``ended``. ``gaps`` are (frames before, start, end)
+    of what was neither frame nor tag; ``cut`` says that the last frame was not whole (it is not counted).
+    """
+
+    def __init__(self, data: Sliceable, end: int, position: int, kind: tuple[int, int]) -> None:
+        self.position = position
+        self.ended = False
+        self.cut = False
+        self.frames = 0
+        self.audio_bytes = 0
+        self.gap_bytes = 0
+        self.gap_count = 0
+        self.gaps: list[tuple[int, int, int]] = []
+        self.sizes = _Sizes(kind)
+        self._kind = kind
+        self._data = data
+        self._end = end
+        self._window = b""
+        self._base = position
+        self._last = 0
+        second, rate = kind
+        thirds = b"".join(b"\\x%02x" % third for (version, third) in _SIZES if version == second and third >> 2 & 3 == rate)
+        self._start = re.compile(b"\xff[\\x%02x\\x%02x][%b]|ID3[\x02-\x04]" % (second, second | 1, thirds))
+        self._settle()
+
+    def skip(self, count: int) -> None:
+        """Go ``count`` frames on, or to the end."""
+        while count and not self.ended:
+            window, sizes, at = self._window, self.sizes, self.position - self._base
+            step = done = 0
+            try:
+                for done in range(count):  # noqa: B007 - how far it came when something else was in the way
+                    step = sizes[window[at : at + 4]]
+                    at += step
+                done = count
+            except KeyError:
+                pass  # junk, a tag, the window's end or the file's: _settle finds out
+            self._went(done, at, step)
+            count -= done
+            self._settle()
+
+    def collect(self, count: int) -> list[tuple[int, int]]:
+        """Go ``count`` frames on, or to the end, and return their (offset, size)."""
+        found: list[tuple[int, int]] = []
+        while len(found) < count and not self.ended:
+            window, sizes, base, at = self._window, self.sizes, self._base, self.position - self._base
+            step, before = 0, len(found)
+            try:
+                for _ in range(count - before):
+                    step = sizes[window[at : at + 4]]
+                    found.append((base + at, step))
+                    at += step
+            except KeyError:
+                pass  # as above
+            self._went(len(found) - before, at, step)
+            self._settle()
+        return found[: self.frames]
+
+    def _went(self, frames: int, at: int, last: int) -> None:
+        self.frames += frames
+        self.audio_bytes += self._base + at - self.position
+        self.position = self._base + at
+        self._last = last or self._last
+
+    def _settle(self) -> None:
+        """Make ``position`` the start of a frame that counts, or the end."""
+        if self.position > self._end:
+            self.ended = self.cut = True
+            self.frames -= 1
+            self.audio_bytes -= self._last
+            return
+        if self.position + 4 > self._base + len(self._window):
+            self._base = self.position
+            self._window = self._data[self._base : min(self._base + _WINDOW, self._end)]
+        at = self.position - self._base
+        if self._window[at : at + 4] in self.sizes or self._fits(self._window[at : at + 4]):
+            return
+        after_tags = mpegtags.after(self._data, self.position, self._end)
+        start = self._next_start(after_tags)
+        if start > after_tags:
+            self.gap_bytes += start - after_tags
+            self.gap_count += 1
+            if len(self.gaps) < _MOST_DAMAGE:
+                self.gaps.append((self.frames, after_tags, start))
+        self.position = self._base = start
+        self._window = self._data[start : min(start + _WINDOW, self._end)]
+        self.ended = start == self._end
+
+    def _fits(self, header: bytes) -> bool:
+        return bool(_size(header)) and _kind(header) == self._kind
+
+    def _next_start(self, position: int) -> int:
+        """Return where frames begin again: a header followed by another one, or by the end of the audio."""
+        while position < self._end:
+            block = self._data[position : min(position + _WINDOW, self._end)]
+            for match in self._start.finditer(block):
+                at = position + match.start()
+                if match.group().startswith(b"ID3"):
+                    behind = mpegtags.after(self._data, at, self._end)
+                    if behind > at:
+                        return self._next_start(behind)
+                    continue
+                header = self._data[at : min(at + 4, self._end)]
+                follower = at + _size(header) if len(header) == 4 else self._end + 1
+                if follower == self._end or (
+                    follower < self._end and self._fits(self._data[follower : min(follower + 4, self._end)])
+                ):
+                    return at
+            position += len(block) if position + len(block) >= self._end else len(block) - 3
+        return self._end
+
+
+def frames(data: Sliceable, offset: int, count: int) -> list[tuple[int, int]]:
+    """Return (offset, size) of the ``count`` audio frames from the one at ``offset`` on; fewer at the file's end.
+
+    ``offset`` has to be a frame that ``scan`` counted, such as an anchor; then these are exactly the frames that it counted.
+    """
+    walk = _Walk(data, mpegtags.audio_end(data), offset, _kind(data[offset : offset + 4]))
+    return walk.collect(count)
+
+
+def scan(data: Sliceable) -> AudioFacts:
+    """Find all frames of an MP3 without decoding: one pass, well under a microsecond a frame.
+
+    A Xing, Info or VBRI frame is not audio. Encoder delay and padding from a LAME tag count as in FFmpeg's MP3 demuxer:
+    delay + 529 samples are skipped, padding − 529 dropped, where the tag is LAME's or Lavf's. More frames than the tag
+    promises are all kept, and then nothing is dropped at the end.
+
+    Flaws end up in ``damage``: ``mp3.junk`` (bytes that are no frames), ``mp3.truncated`` (the last frame is not whole and
+    not counted), ``mp3.cut_from_another`` (the first frame leans on data before the file), ``mp3.more_than_declared``.
+    Raises NeedsAttention ``audio.not_audio`` (no frames), ``audio.free_format``, ``audio.mixed_rates`` (frames of another
+    rate or version that would be lost), ``audio.corrupt`` (under 90 % of the bytes are frames).
+    """
+    end = mpegtags.audio_end(data)
+    begin = mpegtags.after(data, 0, end)
+    first = _first_frame(data, begin, end)
+    header = data[first : first + 4]
+    kind = _kind(header)
+    version, rates = _VERSIONS[kind[0]]
+    rate = rates[kind[1]]
+    per_frame = 1152 if version == 1 else 576
+    info = mpegtags.info_frame(data[first : first + _size(header)], version)
+    walk = _Walk(data, end, first + (_size(header) if info else 0), kind)
+    front = walk.position
+
+    anchors = array("Q")
+    while not walk.ended:
+        anchors.append(walk.position)
+        walk.skip(ANCHOR_FRAMES)
+    if not walk.frames:
+        raise _not_audio()
+    del anchors[-(-walk.frames // ANCHOR_FRAMES) :]
+    if sys.byteorder == "big":
+        anchors.byteswap()
+
+    leading = data[begin:first].strip(b"\0")
+    _refuse_other_kinds(data, [(begin, first), *((start, stop) for _, start, stop in walk.gaps)], kind)
+    if walk.audio_bytes < _LEAST_AUDIO * (walk.audio_bytes + walk.gap_bytes + len(leading)):
+        raise NeedsAttention(
+            "audio.corrupt",
+            "Less than nine tenths of this MP3 are sound; the rest can't be read.",
+            remedy="Copy the file again from where it came from.",
+        )
+    declared = info.frames if info else None
+    total = walk.frames * per_frame
+    skip = drop = 0
+    if info and info.delay is not None:
+        skip = min(total, info.delay + _DECODER_DELAY)
+        if declared is not None and walk.frames <= declared:
+            missing = (declared - walk.frames) * per_frame
+            drop = min(total - skip, max(0, info.padding - _DECODER_DELAY - missing))
+    damage = _damage(walk, data, front, version, declared, per_frame / rate)
+    if leading:
+        damage.insert(0, Damage(code="mp3.junk", second=0.0, detail=f"{first - begin} bytes before the first frame"))
+    return AudioFacts(
+        codec=Codec.MP3,
+        sample_rate=rate,
+        channels=2 if any(known[3] >> 6 != 3 for known in walk.sizes) else 1,
+        frames=walk.frames,
+        samples_per_frame=per_frame,
+        start_skip=Samples(skip),
+        end_discard=Samples(drop),
+        samples=Samples(total - skip - drop),
+        bit_rate=round(walk.audio_bytes * 8 * rate / total),
+        declared_frames=declared,
+        gapless=bool(info and info.delay is not None),
+        mpeg_version=version,
+        decoder_config=b"",
+        anchors=anchors.tobytes(),
+        damage=tuple(damage),
+    )
+
+
+def _damage(
+    walk: _Walk, data: Sliceable, front: int, version: int, declared: int | None, frame_seconds: float
+) -> list[Damage]:
+    damage = []
+    if mpegtags.leans_back(data[front : front + 8], version):
+        damage.append(
+            Damage(code="mp3.cut_from_another", second=0.0, detail="the first frame needs data from before the file")
+        )
+    for before, start, stop in walk.gaps:
+        detail = f"{stop - start} bytes at byte {start} are no frames"
+        damage.append(Damage(code="mp3.junk", second=before * frame_seconds, detail=detail))
+    if walk.gap_count > len(walk.gaps):
+        detail = f"and {walk.gap_count - len(walk.gaps)} more places"
+        damage.append(Damage(code="mp3.junk", second=walk.gaps[-1][0] * frame_seconds, detail=detail))
+    if walk.cut:
+        detail = "the last frame is not whole and was left out"
+        damage.append(Damage(code="mp3.truncated", second=walk.frames * frame_seconds, detail=detail))
+    if declared is not None and walk.frames > declared + 1:
+        detail = f"{walk.frames} frames where the header promises {declared}; all are kept"
+        damage.append(Damage(code="mp3.more_than_declared", second=declared * frame_seconds, detail=detail))
+    return damage
+
+
+def _first_frame(data: Sliceable, position: int, end: int) -> int:
+    """Return the offset of the first frame that several like it follow."""
+    for at in _headers(data, position, end):
+        if _size(data[at : at + 4]):
+            if _chain(data, at, end):
+                return at
+        elif _free_format(data, at, end):
+            raise NeedsAttention(
+                "audio.free_format",
+                "This MP3 has a free-format bit rate, which hardly any program can play.",
+                remedy="Convert it to an ordinary MP3 with the program that made it, for example with LAME.",
+            )
+    raise _not_audio()
+
+
+def _headers(data: Sliceable, position: int, end: int) -> list[int]:
+    raise NotImplementedError

@@ -1,0 +1,160 @@
+"""How do packets become an .m4b? One track with exact length, hidden priming and chapters to the sample."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+from av.container import OutputContainer
+
+from aiom4b.adapters import files
+from aiom4b.engine import aac, encode, media
+from aiom4b.errors import NeedsAttention, Transient
+from aiom4b.models import Chapter, Encoder, Name, Samples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Packets to be laid one after the other: an ADTS segment of ours (``ours``), or all packets of an AAC source."""
+
+    path: Name
+    packets: int
+    ours: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MuxRequest:
+    """What goes into the file. ``priming`` samples are hidden at the start; ``samples`` are presented after them.
+
+    ``encoder`` is None where packets are copied: then codec settings come from the first source. ``block`` is the length of
+    a packet in samples.
+    """
+
+    folder: Name
+    name: str
+    pieces: tuple[Piece, ...]
+    encoder: Encoder | None
+    sample_rate: int
+    block: int
+    priming: Samples
+    samples: Samples
+    chapters: tuple[Chapter, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MuxedPiece:
+    """What went in: SHA-256 of a piece's bare packets laid end to end, and their bytes."""
+
+    packets: int
+    sha256: str
+    payload_bytes: int
+
+
+def mux(request: MuxRequest) -> tuple[MuxedPiece, ...]:
+    """Write ``folder/name``; runs in a worker that ends afterwards, since a long book leaves it with much memory.
+
+    The bytes depend on the request alone: no dates, no versions. The file is not yet flushed to disk.
+    """
+    with ExitStack() as stack:
+        folder = os.open(request.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, folder)
+        # By descriptor: a library's path may hold bytes or colons that FFmpeg reads otherwise.
+        try:
+            container = stack.enter_context(
+                av.open(
+                    f"file:/proc/self/fd/{folder}/{request.name}",
+                    "w",
+                    format="ipod",
+                    # With the movie's clock at the sample rate, duration and chapters are exact; the default rounds to
+                    # milliseconds.
+                    options={
+                        "movflags": "+faststart",
+                        "movie_timescale": str(request.sample_rate),
+                        "fflags": "+bitexact",
+                    },
+                )
+            )
+            stream = _stream(request, container, stack)
+            container.set_chapters(_chapters(request))
+            return _write(request, container, stream)
+        except av.error.FFmpegError as error:
+            if error.errno is not None and error.errno > 0:
+                with files.translated(request.folder, "writing the book"):
+                    raise OSError(error.errno, os.strerror(error.errno)) from error
+            raise NeedsAttention(
+                "mux.failed",
+                f"The book could not be put together: {error.strerror}.",
+                remedy="Try again; if it happens again, please report it with this message.",
+                path=request.folder,
+            ) from error
+
+
+def _stream(request: MuxRequest, container: OutputContainer, stack: ExitStack) -> av.AudioStream:
+    if request.encoder is None:
+        source = stack.enter_context(media.open_mp4(request.pieces[0].path))
+        stream = container.add_stream_from_template(source.streams.audio[0])
+    else:
+        # The muxer takes AudioSpecificConfig and priming from an opened encoder of the same settings.
+        stream = container.add_stream(
+            "aac", rate=request.sample_rate, layout=encode.layout_name(request.encoder.channels)
+        )
+        stream.codec_context.bit_rate = request.encoder.bit_rate
+    assert isinstance(stream, av.AudioStream)
+    stream.time_base = Fraction(1, request.sample_rate)
+    return stream
+
+
+def _chapters(request: MuxRequest) -> list[av.container.Chapter]:
+    ends = [chapter.start for chapter in request.chapters[1:]] + [request.samples]
+    clock = Fraction(1, request.sample_rate)
+    return [
+        {"id": number, "start": chapter.start, "end": end, "time_base": clock, "metadata": {"title": chapter.title}}
+        for number, (chapter, end) in enumerate(zip(request.chapters, ends, strict=True))
+    ]
+
+
+def _write(request: MuxRequest, container: OutputContainer, stream: av.AudioStream) -> tuple[MuxedPiece, ...]:
+    clock = Fraction(1, request.sample_rate)
+    total = sum(piece.packets for piece in request.pieces)
+    position = -request.priming
+    number = 0
+    written = []
+    for piece in request.pieces:
+        digest = hashlib.sha256()
+        payload = count = 0
+        for data in _packets(piece):
+            packet = av.Packet(data)
+            packet.stream = stream
+            packet.time_base = clock
+            packet.pts = packet.dts = position
+            number += 1
+            packet.duration = request.block if number < total else request.samples - position
+            position += request.block
+            container.mux_one(packet)
+            digest.update(data)
+            payload += len(data)
+            count += 1
+        if count != piece.packets:
+            raise Transient(
+                "mux.pieces",
+                f"{piece.path} holds {count} packets instead of {piece.packets}.",
+                remedy="Try again: what is damaged is made again.",
+                path=piece.path,
+            )
+        written.append(MuxedPiece(packets=count, sha256=digest.hexdigest(), payload_bytes=payload))
+    return tuple(written)
+
+
+def _packets(piece: Piece) -> Iterator[bytes]:
+    if piece.ours:
+        with open(files.open_regular(piece.path), "rb") as stream:
+            yield from aac.without_headers(stream.read())
+        return
+    with media.open_mp4(piece.path) as container:
+        for _, data in media.packets(container, container.streams.audio[0], 0):
+            yield data

@@ -1,0 +1,227 @@
+"""How is work spread over the cores? Worker processes with deadlines, and the oldest book first."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import math
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import Future, process
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pebble
+
+from aiom4b.engine import worker
+from aiom4b.errors import Transient
+
+T = TypeVar("T")
+
+RETIRE_SECONDS = 60.0
+_PATIENCE_SECONDS = 60.0
+
+# Workers ignore SIGTERM, so waiting long before the kill only delays a cancelled book.
+pebble.CONSTS.term_timeout = 0.1
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use: its affinity, and the CPU quota of its control group (version 2)."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        with open("/proc/self/cgroup", encoding="ascii", errors="replace") as groups:
+            group = next((line.split("::", 1)[1].strip() for line in groups if line.startswith("0::")), "/")
+        while True:
+            with_limit = f"/sys/fs/cgroup{group.rstrip('/')}/cpu.max"
+            if os.path.exists(with_limit):
+                with open(with_limit, encoding="ascii") as limit:
+                    quota, period = limit.read().split()
+                if quota != "max":
+                    cores = min(cores, math.ceil(int(quota) / int(period)))
+            if group in {"/", ""}:
+                break
+            group = os.path.dirname(group)
+    except (OSError, ValueError):
+        return cores  # no control groups, or another kind: affinity is all that is known
+    return max(1, cores)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Rank:
+    """Who goes first: the smaller priority, then the older book (a number that rises from book to book)."""
+
+    priority: int = 0
+    age: int = 0
+
+
+@dataclass(slots=True)
+class _Waiting:
+    key: tuple[Rank, int]
+    function: Callable[..., object]
+    args: tuple[object, ...]
+    deadline: float
+    done: asyncio.Future[object]
+    running: Future[worker.Done | worker.Failed] | None = None
+
+    def __lt__(self, other: _Waiting) -> bool:
+        return self.key < other.key
+
+
+@dataclass(slots=True)
+class _Bench:
+    """Some worker processes behind one heap. Only as many tasks as workers are handed to Pebble at a time.
+
+    Otherwise its queue, first in first out, would decide the order.
+    """
+
+    size: int
+    tasks_each: int
+    heap: list[_Waiting] = field(default_factory=list)
+    running: set[int] = field(default_factory=set)
+    processes: pebble.ProcessPool | None = None
+    retirement: asyncio.TimerHandle | None = None
+
+
+class WorkerPool:
+    """The CPU-bound pool of the whole process; every book shares it.
+
+    ``run`` may be awaited from one event loop only. ``close`` ends all workers at once; a pool that is idle for a minute
+    has none. ``workers=0`` means one for each usable core.
+    """
+
+    def __init__(self, workers: int = 0, *, retire_after: float = RETIRE_SECONDS) -> None:
+        self.size = workers or usable_cores()
+        self._retire_after = retire_after
+        self._sequence = itertools.count()
+        self._many = _Bench(self.size, tasks_each=0)
+        # Muxing a long book leaves its process with hundreds of megabytes: such a worker ends after one task.
+        self._once = _Bench(1, tasks_each=1)
+        self.crashes = 0
+
+    async def run(
+        self,
+        function: Callable[..., T],
+        *args: object,
+        rank: Rank = Rank(),  # noqa: B008 - frozen
+        audio_seconds: float = 0.0,
+        single_use: bool = False,
+    ) -> T:
+        """Return ``function(*args)``, computed in a worker process.
+
+        ``function`` is found by its name in its module; arguments and result are pickled. The task is killed when it takes
+        longer than a minute plus the length of its audio. Raises what the function raised if that is an error of ours;
+        ``worker.crashed`` and ``worker.deadline`` (Transient) when the process died or hung: that task alone fails.
+        Cancelling kills the worker within a fraction of a second.
+        """
+        bench = self._once if single_use else self._many
+        waiting = _Waiting(
+            key=(rank, next(self._sequence)),
+            function=function,
+            args=args,
+            deadline=_PATIENCE_SECONDS + audio_seconds,
+            done=asyncio.get_running_loop().create_future(),
+        )
+        heapq.heappush(bench.heap, waiting)
+        self._feed(bench)
+        try:
+            outcome = await waiting.done
+        except asyncio.CancelledError:
+            if waiting in bench.heap:
+                bench.heap.remove(waiting)
+                heapq.heapify(bench.heap)
+            elif waiting.running is not None:
+                waiting.running.cancel()
+            raise
+        except TimeoutError as error:
+            raise Transient(
+                "worker.deadline",
+                f"A worker process did not finish {_task_name(function)} within {waiting.deadline:.0f} seconds and was ended.",
+                remedy="Try again; if it happens again, check the disk and the load of the machine.",
+            ) from error
+        except (pebble.ProcessExpired, process.BrokenProcessPool) as error:
+            self.crashes += 1
+            raise Transient(
+                "worker.crashed",
+                f"A worker process died during {_task_name(function)} ({_cause(error)}).",
+                remedy="Try again: finished segments are kept. If it happens again at the same place, the file is at fault.",
+            ) from error
+        if isinstance(outcome, worker.Failed):
+            raise outcome.error()
+        assert isinstance(outcome, worker.Done)
+        return outcome.value  # type: ignore[return-value]  # pickled there and back: its type is the function's
+
+    def close(self) -> None:
+        """End all workers now, whatever they do."""
+        for bench in (self._many, self._once):
+            self._retire(bench)
+
+    def _feed(self, bench: _Bench) -> None:
+        loop = asyncio.get_running_loop()
+        if bench.retirement is not None:
+            bench.retirement.cancel()
+            bench.retirement = None
+        while bench.heap and len(bench.running) < bench.size:
+            waiting = heapq.heappop(bench.heap)
+            ticket = waiting.key[1]
+            bench.running.add(ticket)
+            try:
+                waiting.running = self._processes(bench).schedule(
+                    worker.run, args=(waiting.function, waiting.args), timeout=waiting.deadline
+                )
+            except RuntimeError:  # Pebble calls itself broken when an idle worker was killed: start afresh
+                self._retire(bench)
+                waiting.running = self._processes(bench).schedule(
+                    worker.run, args=(waiting.function, waiting.args), timeout=waiting.deadline
+                )
+            wrapped = asyncio.wrap_future(waiting.running, loop=loop)
+            wrapped.add_done_callback(lambda future, waiting=waiting: self._finish(bench, waiting, future))  # type: ignore[misc]
+        if not bench.running and bench.processes is not None:
+            bench.retirement = loop.call_later(self._retire_after, self._retire, bench)
+
+    def _finish(self, bench: _Bench, waiting: _Waiting, future: asyncio.Future[object]) -> None:
+        bench.running.discard(waiting.key[1])
+        if not waiting.done.done():
+            if future.cancelled():
+                waiting.done.cancel()
+            elif (error := future.exception()) is not None:
+                waiting.done.set_exception(error)
+            else:
+                waiting.done.set_result(future.result())
+        elif not future.cancelled():
+            future.exception()  # the one who waited was cancelled: nobody else will look at it
+        self._feed(bench)
+
+    def _processes(self, bench: _Bench) -> pebble.ProcessPool:
+        if bench.processes is None:
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(["aiom4b.engine.segment", "aiom4b.engine.mux", "aiom4b.engine.probe"])
+            bench.processes = pebble.ProcessPool(
+                max_workers=bench.size, max_tasks=bench.tasks_each, initializer=worker.prepare, context=context
+            )
+        return bench.processes
+
+    def _retire(self, bench: _Bench) -> None:
+        if bench.retirement is not None:
+            bench.retirement.cancel()
+            bench.retirement = None
+        if bench.processes is not None:
+            bench.processes.stop()
+            bench.processes.join()
+            bench.processes = None
+
+
+def _task_name(function: Callable[..., object]) -> str:
+    return getattr(function, "__name__", "a task").replace("_", " ")
+
+
+def _cause(error: BaseException) -> str:
+    code = getattr(error, "exitcode", None)
+    if isinstance(code, int) and code < 0:
+        try:
+            return f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"killed by signal {-code}"
+    return f"exit status {code}" if code is not None else "the pool of workers broke"

@@ -1,0 +1,240 @@
+"""In which order does one book pass its steps, and where does it go on after a stop?"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import anyio.to_thread
+from pydantic import TypeAdapter, ValidationError
+
+from aiom4b.adapters import files, records
+from aiom4b.adapters.records import Record
+from aiom4b.book import naming
+from aiom4b.book.plan import Wishes, plan
+from aiom4b.errors import Transient
+from aiom4b.models import (
+    BackupReceipt,
+    BookPlan,
+    CopiedFile,
+    Draft,
+    Fingerprint,
+    Journal,
+    Progress,
+    Proof,
+    Publication,
+    Source,
+    Step,
+)
+from aiom4b.steps.backup import backup, is_still_good
+from aiom4b.steps.context import StepContext
+from aiom4b.steps.convert import convert
+from aiom4b.steps.publish import find_moved, publish
+from aiom4b.steps.verify import verify
+
+T = TypeVar("T")
+
+_JOURNAL_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSettings:
+    """What the pipeline needs to know of the settings. ``backup_dir`` is None where no backup is wanted."""
+
+    library: str
+    backup_dir: str | None
+    wishes: Wishes
+    again: bool = False
+    refuse_damage: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A book's way, told at its end. ``draft`` is None when the book was there already."""
+
+    plan: BookPlan
+    receipt: BackupReceipt
+    draft: Draft | None
+    proof: Proof
+    publication: Publication
+    seconds: dict[Step, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def work_dir(library: str, fingerprint: Fingerprint) -> str:
+    """Return where a book of this source is worked on: in the library, since a rename can't leave its file system."""
+    return os.path.join(library, ".aiom4b", "work", fingerprint[:16])
+
+
+class FileJournal:
+    """A journal of small versioned files in a book's work directory. A value of an unknown version means: do it again."""
+
+    def __init__(self, directory: str, report: Callable[[Progress], None]) -> None:
+        self._directory = directory
+        self._report = report
+
+    def get(self, step: Step, kind: type[T]) -> T | None:
+        """Return what ``step`` recorded, or None if it must run."""
+        try:
+            with open(self._path(step), "rb") as stream:
+                document = json.load(stream)
+            if document["v"] != _JOURNAL_VERSION:
+                return None
+            return TypeAdapter(kind).validate_python(document["value"])
+        except (OSError, ValueError, KeyError, TypeError, ValidationError):
+            return None  # not there, torn, or another version's
+
+    def put(self, step: Step, value: object) -> None:
+        """Record a step's value durably."""
+        document = {"v": _JOURNAL_VERSION, "value": TypeAdapter(type(value)).dump_python(value)}
+        files.write_durably(self._path(step), json.dumps(document, ensure_ascii=True).encode("ascii"), replace=True)
+
+    def progress(self, progress: Progress) -> None:
+        """Pass progress on; it is not kept."""
+        self._report(progress)
+
+    def _path(self, step: Step) -> str:
+        return os.path.join(self._directory, f"{step}.json")
+
+
+@asynccontextmanager
+async def opened(library: str, source: Source, report: Callable[[Progress], None]) -> AsyncIterator[tuple[str, Journal]]:
+    """Hold the work directory of a source, alone, and remove it once the book is published.
+
+    Raises Transient ``book.busy`` when another process converts the same source.
+    """
+    directory = work_dir(library, source.fingerprint)
+    with files.translated(directory, "making the work directory"):
+        await anyio.to_thread.run_sync(files.make_directories, directory)
+    busy = Transient(
+        "book.busy",
+        f"{files.displayable(source.name)} is being converted by another process.",
+        remedy="Wait for it to end.",
+        path=source.root,
+    )
+    lock = os.path.join(os.path.dirname(directory), f"{os.path.basename(directory)}.lock")
+    with files.locked(lock, busy):
+        # The one who held the lock before us may have finished and removed it all.
+        os.makedirs(directory, exist_ok=True)
+        yield directory, FileJournal(directory, report)
+        await anyio.to_thread.run_sync(_remove, directory)
+
+
+def _remove(directory: str) -> None:
+    shutil.rmtree(directory)
+
+
+def already_published(library: str, source: Source) -> Record | None:
+    """Return the record of a book that was made from this source and is still where it was put."""
+    found = [
+        record
+        for record in records.by_fingerprint(library, source.fingerprint)
+        if os.path.isfile(os.path.join(library, record.book))
+    ]
+    return found[-1] if found else None
+
+
+async def run(source: Source, settings: PipelineSettings, context: StepContext, journal: Journal) -> Finished:
+    """Take one source through all steps and return what became of it.
+
+    Each step's value is recorded before the next begins; what is recorded and still good is not done again, so that calling
+    it once more after any stop leads to the same bytes. Raises the steps' errors; nothing is ever half published.
+    """
+    if not settings.again and (known := await anyio.to_thread.run_sync(already_published, settings.library, source)):
+        return _as_recorded(known, settings.library)
+    watch = _Stopwatch()
+    with watch.of(Step.BACKUP):
+        receipt = journal.get(Step.BACKUP, BackupReceipt)
+        if receipt is None or not await anyio.to_thread.run_sync(is_still_good, receipt):
+            receipt = await _backup(source, settings, context)
+            await anyio.to_thread.run_sync(journal.put, Step.BACKUP, receipt)
+    with watch.of(Step.PLAN):
+        book = plan(source, settings.wishes)
+        if journal.get(Step.PLAN, BookPlan) != book:
+            await anyio.to_thread.run_sync(journal.put, Step.PLAN, book)
+    with watch.of(Step.CONVERT):
+        draft = journal.get(Step.CONVERT, Draft)
+        proof = journal.get(Step.VERIFY, Proof)
+        if draft is None or not await anyio.to_thread.run_sync(_is_usable, draft, book, proof, settings.library):
+            draft, proof = await convert(source, book, receipt, context, refuse_damage=settings.refuse_damage), None
+            await anyio.to_thread.run_sync(journal.put, Step.CONVERT, draft)
+    with watch.of(Step.VERIFY):
+        if proof is None or not await anyio.to_thread.run_sync(_is_proved, draft, proof):
+            proof = await verify(source, book, receipt, draft, context)
+            await anyio.to_thread.run_sync(journal.put, Step.VERIFY, proof)
+    with watch.of(Step.PUBLISH):
+        publication = await publish(
+            source, book, receipt, draft, proof, context, library=settings.library, another_name=naming.alternative
+        )
+    return Finished(
+        plan=book,
+        receipt=receipt,
+        draft=draft,
+        proof=proof,
+        publication=publication,
+        seconds=watch.seconds,
+        warnings=book.warnings + draft.warnings,
+    )
+
+
+class _Stopwatch:
+    """How long each step took, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[Step, float] = {}
+
+    @contextmanager
+    def of(self, step: Step) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[step] = time.monotonic() - began
+
+
+async def _backup(source: Source, settings: PipelineSettings, context: StepContext) -> BackupReceipt:
+    if settings.backup_dir is None:
+        files_as_they_are = tuple(
+            CopiedFile(path=file.path, size=file.identity.size, sha256=file.sha256) for file in source.files
+        )
+        return BackupReceipt(root=source.root, copied=False, files=files_as_they_are)
+    return await backup(
+        source,
+        settings.backup_dir,
+        now=context.clock(),
+        limiter=context.copies,
+        ledger=context.ledger,
+        report=context.report,
+    )
+
+
+def _is_usable(draft: Draft, book: BookPlan, proof: Proof | None, library: str) -> bool:
+    """Whether a recorded draft is of this plan and still there, be it that it has moved into the library already."""
+    if draft.id != book.id:
+        return False
+    if os.path.isfile(draft.book):
+        return True
+    return proof is not None and find_moved(book, proof, library, naming.alternative) is not None
+
+
+def _is_proved(draft: Draft, proof: Proof) -> bool:
+    """Whether a recorded proof speaks of the bytes that are there now."""
+    return not os.path.isfile(draft.book) or files.hash_file(draft.book) == proof.sha256
+
+
+def _as_recorded(record: Record, library: str) -> Finished:
+    publication = Publication(
+        id=record.id, book=os.path.join(library, record.book), sha256=record.sha256, already=True
+    )
+    return Finished(
+        plan=record.plan,
+        receipt=record.backup,
+        draft=None,
+        proof=record.proof,
+        publication=publication,
+        warnings=record.warnings,
+    )

@@ -1,0 +1,66 @@
+"""What does a step get to work with?"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio
+
+from aiom4b.adapters.files import SpaceLedger
+from aiom4b.engine.pool import Rank, WorkerPool
+from aiom4b.errors import Aiom4bError
+from aiom4b.models import Clock, Name, Progress
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepContext:
+    """The tools of one book's steps.
+
+    ``work_dir`` belongs to this book alone and lies in the library, so that publishing is a rename. ``rank`` says before
+    whom its tasks go. ``copies`` limits how many files are copied at once, over all books. ``report`` may be called often.
+    """
+
+    work_dir: Name
+    pool: WorkerPool
+    rank: Rank
+    copies: anyio.CapacityLimiter
+    ledger: SpaceLedger
+    clock: Clock
+    report: Callable[[Progress], None]
+
+    async def work(
+        self, function: Callable[..., T], *args: object, audio_seconds: float = 0.0, single_use: bool = False
+    ) -> T:
+        """Return ``function(*args)`` from a worker process, in this book's rank; see ``WorkerPool.run``."""
+        return await self.pool.run(
+            function, *args, rank=self.rank, audio_seconds=audio_seconds, single_use=single_use
+        )
+
+
+async def together(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
+    """Await all calls at once and return their results in order.
+
+    The first error of ours ends the others and is raised as it is, not wrapped in a group.
+    """
+    results: dict[int, T] = {}
+
+    async def one(index: int, call: Callable[[], Awaitable[T]]) -> None:
+        results[index] = await call()
+
+    try:
+        async with anyio.create_task_group() as group:
+            for index, call in enumerate(calls):
+                group.start_soon(one, index, call)
+    except BaseExceptionGroup as errors:
+        ours = errors.subgroup(Aiom4bError)
+        if ours is None:
+            raise
+        first: BaseException = ours
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise first from errors
+    return [results[index] for index in range(len(calls))]

@@ -1,0 +1,254 @@
+"""How does a plan become a draft? Segments by all cores, one durable file each, then one book."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from functools import partial
+
+import anyio
+import anyio.to_thread
+from pydantic import TypeAdapter, ValidationError
+
+import aiom4b
+from aiom4b.adapters import covers, files, sidecars, tags
+from aiom4b.engine import mux, segment
+from aiom4b.engine.mux import MuxedPiece, MuxRequest, Piece
+from aiom4b.engine.segment import MadeSegment, SegmentRequest
+from aiom4b.errors import NeedsAttention, Transient
+from aiom4b.models import (
+    BackupReceipt,
+    BookPlan,
+    Codec,
+    CoverChoice,
+    Draft,
+    Method,
+    Progress,
+    Samples,
+    Segment,
+    Sha256,
+    Source,
+    Step,
+)
+from aiom4b.steps.context import StepContext, together
+
+TOOL = f"aiom4b {aiom4b.__version__}"
+
+_SEGMENT = TypeAdapter(Segment)
+_COVER_BYTES = 64 * 1024 * 1024
+
+
+async def convert(
+    source: Source, plan: BookPlan, receipt: BackupReceipt, context: StepContext, *, refuse_damage: bool
+) -> Draft:
+    """Make the book in the work directory; nothing outside it is written.
+
+    Repeating it makes only the segments that are not there yet. Raises what workers raise: ``proof.sound`` when a segment
+    does not sound like its source, ``worker.*`` when a process died, ``space.full``; with ``refuse_damage``
+    ``audio.damaged`` for frames that can't be decoded.
+    """
+    folder = os.path.join(context.work_dir, "draft")
+    segments_folder = os.path.join(context.work_dir, "segments")
+    await anyio.to_thread.run_sync(_fresh, folder, segments_folder)
+    warnings: list[str] = []
+    kept: list[tuple[Segment, bool]] = []
+    if plan.method is Method.ENCODE:
+        kept = await _encode(source, plan, receipt, context, segments_folder)
+        warnings += _flaws([one for one, _ in kept], source.root, refuse=refuse_damage)
+        pieces = [
+            Piece(path=os.path.join(segments_folder, one.file), packets=one.packets, ours=True) for one, _ in kept
+        ]
+    else:
+        playing = [source.files[index] for index in plan.order.files]
+        pieces = [
+            Piece(path=os.path.join(receipt.root, file.path), packets=file.audio.frames, ours=False)
+            for file in playing
+        ]
+    written = await context.work(
+        mux.mux, _mux_request(source, plan, folder, tuple(pieces)), audio_seconds=_seconds(plan), single_use=True
+    )
+    segments = tuple(one for one, _ in kept) or _copied(written)
+    await anyio.to_thread.run_sync(_check_pieces, segments, written, segments_folder)
+    name = os.path.basename(plan.target)
+    cover = await _cover(plan.cover, receipt.root, source, context, warnings)
+    if cover is not None:
+        await anyio.to_thread.run_sync(files.write_durably, os.path.join(folder, "cover.jpg"), cover)
+    atoms = tags.book_tags(plan.metadata, book_id=plan.id, tool=TOOL)
+    await context.work(tags.write_tags, os.path.join(folder, name), atoms, cover, audio_seconds=_seconds(plan))
+    if plan.write_metadata_json:
+        document = sidecars.metadata_json(plan.metadata)
+        await anyio.to_thread.run_sync(files.write_durably, os.path.join(folder, "metadata.json"), document)
+    await anyio.to_thread.run_sync(files.fsync_tree, folder)
+    payload = sum(one.payload_bytes for one in segments)
+    return Draft(
+        id=plan.id,
+        folder=folder,
+        book=os.path.join(folder, name),
+        segments=segments,
+        reused=sum(found for _, found in kept),
+        bit_rate=round(payload * 8 / _seconds(plan)),
+        warnings=tuple(warnings),
+    )
+
+
+def _seconds(plan: BookPlan) -> float:
+    return plan.timeline.samples / plan.timeline.sample_rate
+
+
+def _flaws(segments: Sequence[Segment], root: str, *, refuse: bool) -> list[str]:
+    warnings = []
+    if flaws := sum(one.flaws for one in segments):
+        message = f"{flaws} frames of the source could not be decoded and became silence."
+        if refuse:
+            raise NeedsAttention(
+                "audio.damaged",
+                message,
+                remedy='Get the damaged files again, or set encode.on_damage = "report" to convert them as they are.',
+                path=root,
+            )
+        warnings.append(message)
+    if bad := sum(one.bad_samples for one in segments):
+        warnings.append(f"{bad} samples of the source were no numbers and became silence.")
+    return warnings
+
+
+def _fresh(folder: str, segments_folder: str) -> None:
+    """Empty the draft's folder and make both; finished segments stay."""
+    with files.translated(folder, "preparing the work directory"):
+        if os.path.lexists(folder):
+            shutil.rmtree(folder)
+        os.makedirs(folder)
+        os.makedirs(segments_folder, exist_ok=True)
+
+
+async def _encode(
+    source: Source, plan: BookPlan, receipt: BackupReceipt, context: StepContext, folder: str
+) -> list[tuple[Segment, bool]]:
+    """Return all segments in order, each with whether it was there already."""
+    requests = segment.grid(plan, source.files, receipt.root)
+    total = plan.timeline.samples
+    packets_done = 0
+
+    async def one(request: SegmentRequest) -> tuple[Segment, bool]:
+        nonlocal packets_done
+        key = request.key()
+        found = await anyio.to_thread.run_sync(_found, folder, key)
+        if found is None:
+            made = await context.work(segment.make_segment, request, audio_seconds=request.seconds)
+            kept = await anyio.to_thread.run_sync(_keep, folder, key, request, made)
+        else:
+            kept = found
+        packets_done += request.packets
+        context.report(Progress(step=Step.CONVERT, done=total * packets_done // plan.packets, total=total))
+        return kept, found is not None
+
+    return await together([partial(one, request) for request in requests])
+
+
+def _keep(folder: str, key: str, request: SegmentRequest, made: MadeSegment) -> Segment:
+    """Write a segment, then its receipt: a segment without one does not count."""
+    kept = Segment(
+        first=request.first,
+        packets=request.packets,
+        file=f"{key}.aac",
+        sha256=Sha256(made.sha256),
+        payload_bytes=made.payload_bytes,
+        ratios=made.ratios,
+        flaws=made.flaws,
+        bad_samples=made.bad_samples,
+    )
+    files.write_durably(os.path.join(folder, kept.file), made.adts, replace=True)
+    document = json.dumps({"v": 1, "segment": _SEGMENT.dump_python(kept)}).encode("ascii")
+    files.write_durably(os.path.join(folder, f"{key}.json"), document, replace=True)
+    return kept
+
+
+def _found(folder: str, key: str) -> Segment | None:
+    """Return the segment of this key if it is there; its bytes are judged when they are put into the book."""
+    try:
+        with open(os.path.join(folder, f"{key}.json"), "rb") as stream:
+            document = json.load(stream)
+        if document["v"] != 1 or not os.path.exists(os.path.join(folder, f"{key}.aac")):
+            return None
+        return _SEGMENT.validate_python(document["segment"])
+    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+        return None  # missing or torn: it is made again
+
+
+def _mux_request(source: Source, plan: BookPlan, folder: str, pieces: tuple[Piece, ...]) -> MuxRequest:
+    first = source.files[plan.order.files[0]].audio
+    encoded = plan.method is Method.ENCODE
+    return MuxRequest(
+        folder=folder,
+        name=os.path.basename(plan.target),
+        pieces=pieces,
+        encoder=plan.encoder if encoded else None,
+        sample_rate=plan.timeline.sample_rate,
+        block=segment.FRAME_SAMPLES if encoded else first.samples_per_frame,
+        priming=Samples(segment.FRAME_SAMPLES) if encoded else first.start_skip,
+        samples=plan.timeline.samples,
+        chapters=plan.chapters,
+    )
+
+
+def _copied(written: Sequence[MuxedPiece]) -> tuple[Segment, ...]:
+    """Describe copied sources as segments: one a file, proved by their bytes instead of by ear."""
+    segments, first = [], 0
+    for piece in written:
+        segments.append(
+            Segment(
+                first=first,
+                packets=piece.packets,
+                file="",
+                sha256=Sha256(piece.sha256),
+                payload_bytes=piece.payload_bytes,
+                ratios=b"",
+                flaws=0,
+                bad_samples=0,
+            )
+        )
+        first += piece.packets
+    return tuple(segments)
+
+
+def _check_pieces(segments: Sequence[Segment], written: Sequence[MuxedPiece], folder: str) -> None:
+    """Refuse a segment file that rotted between its proof and its use, and remove it so that the next attempt makes it anew."""
+    for kept, piece in zip(segments, written, strict=True):
+        if kept.sha256 != piece.sha256:
+            os.unlink(os.path.join(folder, kept.file))
+            raise Transient(
+                "segment.damaged",
+                f"A finished segment was damaged on the disk: {kept.file}.",
+                remedy="Try again: it is made anew. Check the disk if it happens again.",
+                path=folder,
+            )
+
+
+async def _cover(
+    choice: CoverChoice | None, root: str, source: Source, context: StepContext, warnings: list[str]
+) -> bytes | None:
+    """Return the cover as a sane JPEG, or None with a warning: a bad picture never stops a book."""
+    if choice is None:
+        return None
+    path = os.path.join(root, choice.path)
+    codec = next((file.audio.codec for file in source.files if file.path == choice.path), None)
+    try:
+        cover = await context.work(sane_cover, path, codec)
+    except NeedsAttention as error:
+        warnings.append(f"The cover {choice.path} was left out: {error.reason}")
+        return None
+    if cover is not None:
+        warnings += cover.warnings
+    return cover.jpeg if cover is not None else None
+
+
+def sane_cover(path: str, codec: Codec | None) -> covers.Cover | None:
+    """Read the picture in a file, or with ``codec`` the one in an audio file's tags; runs in a worker."""
+    if codec is not None:
+        data = tags.embedded_cover(path, codec)
+    else:
+        with open(files.open_regular(path), "rb") as stream:
+            data = stream.read(_COVER_BYTES)
+    return covers.sane_jpeg(data) if data is not None else None

@@ -1,0 +1,234 @@
+"""What is this entry? One book or several, by content and never by extension; or not ours, or not complete."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import anyio.to_thread
+
+from aiom4b.adapters import files, sidecars, tags, trees
+from aiom4b.adapters.files import displayable
+from aiom4b.adapters.trees import Entry, EntryKind
+from aiom4b.book import completeness, grouping, order
+from aiom4b.engine import probe
+from aiom4b.engine.pool import Rank, WorkerPool
+from aiom4b.engine.probe import ProbeLimits
+from aiom4b.errors import Aiom4bError, Exit, NeedsAttention, Transient
+from aiom4b.models import (
+    Evidence,
+    Fingerprint,
+    Incomplete,
+    OrderChoice,
+    Rejected,
+    Sidecar,
+    SidecarKind,
+    Source,
+    SourceFile,
+)
+from aiom4b.steps.context import together
+
+Finding = Source | Rejected | Incomplete
+
+_AUDIO_SUFFIXES = (".mp3", ".mpga", ".mp2", ".m4a", ".m4b", ".mp4", ".aac", ".aax", ".aaxc", ".flac", ".ogg", ".opus", ".wav", ".wma")
+_SLOWEST_BYTES_A_SECOND = 1_000_000  # a disk that is slower than that is broken
+_NOT_AUDIO = ("audio.not_audio", "file.empty")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExamineSettings:
+    """Limits, and what counts as complete.
+
+    With an ``order`` that its owner chose, gaps in the numbering are his too: they are reported and don't stop the book.
+    """
+
+    limits: ProbeLimits
+    max_files: int
+    order: OrderChoice = OrderChoice.AUTO
+
+
+async def examine(entry: str, settings: ExamineSettings, pool: WorkerPool, rank: Rank) -> tuple[Finding, ...]:
+    """Say what an entry holds; opens regular files only and changes nothing.
+
+    Raises NeedsAttention ``source.missing`` when there is no such entry, and Transient ``worker.*`` or ``source.changed``
+    when it could not be looked at; all that is wrong with the files themselves is a Finding.
+    """
+    tools = _Tools(settings=settings, pool=pool, rank=rank)
+    root, name, entries = await anyio.to_thread.run_sync(_entries, entry, settings.max_files)
+    if isinstance(entries, Rejected | Incomplete):
+        return (entries,)
+    regular = [one for one in entries if one.kind is EntryKind.REGULAR]
+    warnings = tuple(
+        f"{displayable(one.path)} was left out: it is no regular file." for one in entries if one not in regular
+    )
+    looked = await together([partial(_look_at, root, one, tools) for one in regular])
+    for one in looked:
+        if isinstance(one, Rejected):
+            return (one,)
+    by_path = {one.path: one for one in looked if isinstance(one, SourceFile)}
+    audio = [by_path[path] for path in order.natural(by_path)]
+    beside = [one for one in looked if isinstance(one, Sidecar)]
+    if not audio:
+        return (
+            Rejected(
+                path=entry,
+                code="source.no_audio",
+                reason=f"There is no audio in {displayable(name)}.",
+                remedy="Put MP3 or AAC files into it.",
+            ),
+        )
+    groups = [[audio[index] for index in group] for group in grouping.books(audio)]
+    books = [(root, name, audio, beside)] if len(groups) == 1 else [_part(root, name, group, beside) for group in groups]
+    return tuple([await _book(*book, warnings, tools) for book in books])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tools:
+    settings: ExamineSettings
+    pool: WorkerPool
+    rank: Rank
+
+
+def _entries(entry: str, max_files: int) -> tuple[str, str, list[Entry] | Rejected | Incomplete]:
+    """Return root, name, and the entries worth looking at: of a folder all, of a single file those that share its stem."""
+    path = os.path.abspath(entry)
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NeedsAttention(
+            "source.missing",
+            f"There is no {displayable(path)}.",
+            remedy="Check the path.",
+            path=path,
+            exit=Exit.NOT_FOUND,
+        ) from error
+    root, name = os.path.split(path)
+    if stat.S_ISREG(status.st_mode):
+        stem = os.path.splitext(name)[0]
+        return root, stem, _of_one_stem(root, name, stem)
+    if not stat.S_ISDIR(status.st_mode):
+        refused = Rejected(
+            path=path,
+            code="source.not_regular",
+            reason=f"{displayable(path)} is neither a folder nor a regular file; links and devices are never opened.",
+            remedy="Give the folder or file itself.",
+        )
+        return root, name, refused
+    everything = trees.walk(path, max_entries=max_files)
+    for one in everything:
+        if any(completeness.is_temporary(part) for part in one.path.split("/")):
+            arriving = Incomplete(
+                path=path,
+                code="source.arriving",
+                reason=f"{displayable(one.path)} looks like a file that is still being written.",
+                remedy="Wait until it is complete, or remove it if it is left over from an interrupted copy.",
+            )
+            return path, name, arriving
+    kept = [
+        one
+        for one in everything
+        if one.kind is not EntryKind.DIRECTORY and not any(completeness.is_litter(part) for part in one.path.split("/"))
+    ]
+    return path, name, kept
+
+
+def _of_one_stem(root: str, file: str, stem: str) -> list[Entry]:
+    """Return a single file and the sidecars that are named like it."""
+    found = []
+    with files.translated(root, "read the folder"):
+        for name in sorted(os.listdir(root)):
+            namesake = os.path.splitext(name)[0] == stem and sidecars.kind_of(name) is not SidecarKind.OTHER
+            if name == file or namesake:
+                status = os.lstat(os.path.join(root, name))
+                if stat.S_ISREG(status.st_mode):
+                    found.append(Entry(path=name, identity=files.identity(status), kind=EntryKind.REGULAR))
+    return found
+
+
+async def _look_at(root: str, entry: Entry, tools: _Tools) -> SourceFile | Sidecar | Rejected:
+    kind = sidecars.kind_of(entry.path)
+    if kind is not SidecarKind.OTHER:
+        return Sidecar(path=entry.path, identity=entry.identity, kind=kind)
+    path = os.path.join(root, entry.path)
+    try:
+        found = await tools.pool.run(
+            look,
+            path,
+            entry.path,
+            tools.settings.limits,
+            rank=tools.rank,
+            audio_seconds=entry.identity.size / _SLOWEST_BYTES_A_SECOND,
+        )
+    except Transient:
+        raise
+    except Aiom4bError as error:
+        claims = entry.path.lower().endswith(_AUDIO_SUFFIXES)
+        if error.code in _NOT_AUDIO and not claims:
+            return Sidecar(path=entry.path, identity=entry.identity, kind=SidecarKind.OTHER)
+        return Rejected(path=path, code=error.code, reason=error.reason, remedy=error.remedy)
+    return found
+
+
+def look(path: str, relative: str, limits: ProbeLimits) -> SourceFile:
+    """Examine one audio file, tags included; runs in a worker."""
+    seen = probe.examine(path, limits)
+    known = tags.read_tags(path, seen.audio.codec)
+    if seen.chapters:
+        known = replace(known, chapters=seen.chapters)
+    return SourceFile(path=relative, identity=seen.identity, sha256=seen.sha256, audio=seen.audio, tags=known)
+
+
+async def _book(
+    root: str, name: str, members: Sequence[SourceFile], beside: Sequence[Sidecar], warnings: tuple[str, ...], tools: _Tools
+) -> Source | Incomplete:
+    evidence = Evidence()
+    if any(sidecar.kind is not SidecarKind.OTHER for sidecar in beside):
+        evidence = await tools.pool.run(
+            sidecars.read_evidence, root, tuple(beside), tuple(file.path for file in members), rank=tools.rank
+        )
+    gap = completeness.check(members, None, name)
+    if gap is not None:
+        if tools.settings.order is OrderChoice.AUTO:
+            return replace(gap, path=root)
+        warnings += (f"It may be incomplete: {gap.reason}",)
+    damage = tuple(f"{displayable(file.path)}: {flaw.detail}" for file in members for flaw in file.audio.damage)
+    doubts = tuple(f"{displayable(file.path)}: {doubt}" for file in members for doubt in file.tags.warnings)
+    return Source(
+        root=root,
+        name=name,
+        files=tuple(members),
+        sidecars=tuple(beside),
+        evidence=evidence,
+        fingerprint=fingerprint(members),
+        warnings=warnings + damage + doubts,
+    )
+
+
+def fingerprint(members: Sequence[SourceFile]) -> Fingerprint:
+    """Return the identity of a book's audio; names don't matter."""
+    digest = hashlib.sha256()
+    for size, content in sorted((file.identity.size, file.sha256) for file in members):
+        digest.update(f"{size} {content}\n".encode("ascii"))
+    return Fingerprint(digest.hexdigest())
+
+
+def _part(
+    root: str, name: str, members: Sequence[SourceFile], beside: Sequence[Sidecar]
+) -> tuple[str, str, list[SourceFile], list[Sidecar]]:
+    """Cut one of several books out of a folder: its own sub-folder, or the files that share its stem."""
+    folder = os.path.commonpath([os.path.dirname(file.path) or "." for file in members])
+    if folder in {"", "."}:
+        stems = {os.path.splitext(file.path)[0] for file in members}
+        own = [sidecar for sidecar in beside if os.path.splitext(sidecar.path)[0] in stems]
+        return root, os.path.splitext(os.path.basename(members[0].path))[0], list(members), own
+    prefix = folder + "/"
+    return (
+        os.path.join(root, folder),
+        os.path.basename(folder),
+        [replace(file, path=file.path.removeprefix(prefix)) for file in members],
+        [replace(one, path=one.path.removeprefix(prefix)) for one in beside if one.path.startswith(prefix)],
+    )
