@@ -143,14 +143,12 @@ def m4a(
     tags: dict[str, str] | None = None,
     codec: str = "aac",
     movie_timescale: int | None = None,
-    extradata: bytes | None = None,
     fragmented: bool = False,
     container_format: str = "ipod",
 ) -> bytes:
     """Return an MP4 of the sound with its exact length in the edit list and the last packet's duration.
 
-    ``chapters`` are (start in seconds, title). ``movie_timescale`` is the sample rate unless given. ``extradata`` replaces the
-    encoder's AudioSpecificConfig. ``codec`` may be any that FFmpeg encodes into the container ("alac").
+    ``chapters`` are (start in seconds, title). ``movie_timescale`` is the sample rate unless given. ``codec`` may be any that FFmpeg encodes into the container ("alac").
     """
 
     def make() -> bytes:
@@ -159,20 +157,11 @@ def m4a(
         if fragmented:
             options["movflags"] = "frag_keyframe+empty_moov"
         with av.open(target, "w", format=container_format, options=options) as container:
-            encoder = av.CodecContext.create(codec, "w")
-            encoder.sample_rate = rate
-            encoder.layout = LAYOUTS[len(pcm)]
-            encoder.format = encoder.codec.audio_formats[0] if codec != "aac" else "fltp"
-            encoder.bit_rate = bit_rate
-            encoder.time_base = Fraction(1, rate)
-            encoder.options = {"flags": "+bitexact+global_header"} | ({"aac_coder": "fast"} if codec == "aac" else {})
-            encoder.open()
             stream = container.add_stream(codec, rate=rate, layout=LAYOUTS[len(pcm)])
-            stream.codec_context.bit_rate = bit_rate
-            stream.codec_context.format = encoder.format
-            stream.codec_context.options = dict(encoder.options)
-            if extradata is not None:
-                stream.codec_context.extradata = extradata
+            context = stream.codec_context
+            context.bit_rate = bit_rate
+            context.format = "fltp" if codec == "aac" else context.codec.audio_formats[0]
+            context.options = {"flags": "+bitexact"} | ({"aac_coder": "fast"} if codec == "aac" else {})
             container.metadata.update(tags or {})
             if chapters:
                 container.set_chapters(_chapters(chapters, pcm.shape[1], rate))
@@ -182,4 +171,91 @@ def m4a(
         return target.getvalue()
 
     key = ("m4a", rate, bit_rate, tuple(chapters), tuple(sorted((tags or {}).items())), codec, movie_timescale)
-    return _once((*key, extradata, fragmented, container_format), pcm, make)
+    return _once((*key, fragmented, container_format), pcm, make)
+
+
+def _frames(pcm: PCM, rate: int, size: int) -> list[av.AudioFrame]:
+    frames = []
+    for at in range(0, pcm.shape[1], size):
+        block = np.ascontiguousarray(pcm[:, at : at + size], dtype=np.float32)
+        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=LAYOUTS[len(pcm)])
+        frame.sample_rate = rate
+        frame.pts = at
+        frame.time_base = Fraction(1, rate)
+        frames.append(frame)
+    return frames
+
+
+def _chapters(chapters: Sequence[tuple[float, str]], samples: int, rate: int) -> list[dict[str, object]]:
+    starts = [round(start * rate) for start, _ in chapters]
+    stops = [*starts[1:], samples]
+    return [
+        {"id": number, "start": start, "end": stop, "time_base": Fraction(1, rate), "metadata": {"title": title}}
+        for number, (start, stop, (_, title)) in enumerate(zip(starts, stops, chapters, strict=True))
+    ]
+
+
+def id3(frames: bytes = b"", *, padding: int = 0, footer: bool = False) -> bytes:
+    """Return an ID3v2.4 tag around ready-made ``frames`` (see ``id3_text``)."""
+    size = len(frames) + padding
+    four = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
+    head = b"\x04\0" + (b"\x10" if footer else b"\0") + four
+    return b"ID3" + head + frames + bytes(padding) + (b"3DI" + head if footer else b"")
+
+
+def id3_text(name: str, text: str) -> bytes:
+    """Return one ID3v2.4 text frame ("TIT2", "TALB", "TRCK" …) in UTF-8; short texts only (below 126 bytes)."""
+    body = b"\x03" + text.encode()
+    assert len(body) < 128
+    return name.encode() + struct.pack(">I", len(body)) + b"\0\0" + body
+
+
+def id3v1() -> bytes:
+    """Return the 128 bytes of an ID3v1 tag."""
+    return b"TAG" + b"Title".ljust(30, b"\0") + bytes(94) + b"\xff"
+
+
+def apev2(body: bytes = b"\xff\xfb\x90\x00 not audio") -> bytes:
+    """Return an APEv2 tag with header and footer; its body may look like audio."""
+    head = b"APETAGEX" + struct.pack("<II", 2000, len(body) + 32) + struct.pack("<I", 1)
+    return head + b"\0\0\0\xa0" + bytes(8) + body + head + b"\0\0\0\x80" + bytes(8)
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+def cut(data: bytes, at: float) -> bytes:
+    """Return the front of a file: ``at`` is a share of it (0.5 = half), or a number of bytes from 1 on, negative from the end."""
+    return data[: round(at * len(data)) if 0 < at < 1 else int(at)]
+
+
+def with_junk(data: bytes, junk: bytes, at: int) -> bytes:
+    """Return the file with ``junk`` put in at byte ``at``."""
+    return data[:at] + junk + data[at:]
+
+
+# --- reference --------------------------------------------------------------------------------------------------------
+
+
+def packets(data: bytes, *, format: str = "mp3") -> list[tuple[bytes, int, int]]:
+    """Return what FFmpeg's demuxer makes of a file: (payload, samples to skip at its start, samples to drop at its end)."""
+    found = []
+    with av.open(io.BytesIO(data), format=format, metadata_errors="replace") as container:
+        for packet in container.demux(audio=0):
+            if packet.size:
+                skip = drop = 0
+                for side in packet.iter_sidedata():
+                    if side.data_type == "skip_samples":
+                        skip, drop = struct.unpack_from("<II", bytes(side))
+                found.append((bytes(packet), skip, drop))
+    return found
+
+
+def decoded(data: bytes, *, format: str = "mp3") -> PCM:
+    """Return the sound of a file as FFmpeg's own demuxer and decoder give it, with declared delay and padding removed.
+
+    Of an MP4 the end is not trimmed: FFmpeg gives whole frames there.
+    """
+    with av.open(io.BytesIO(data), format=format, metadata_errors="replace") as container:
+        pieces = [frame.to_ndarray() for frame in container.decode(audio=0)]
+    return np.concatenate(pieces, axis=1).astype(np.float32)

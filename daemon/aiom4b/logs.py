@@ -53,7 +53,7 @@ def keep_secret(value: str) -> None:
     if len(value) < 6:
         raise ValueError("a secret of fewer than 6 characters can't be told from ordinary text")
     # Inside a JSON line or a repr it looks different as soon as it holds a quote, a backslash or a line end.
-    _secrets.update({value, json_text(value)[1:-1], json.dumps(value)[1:-1], repr(value)[1:-1]})
+    _secrets.update({value, json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1], repr(value)[1:-1]})
 
 
 def redact(text: str) -> str:

@@ -104,7 +104,9 @@ class FileJournal:
 
 
 @asynccontextmanager
-async def opened(library: str, source: Source, report: Callable[[Progress], None]) -> AsyncIterator[tuple[str, Journal]]:
+async def opened(
+    library: str, source: Source, report: Callable[[Progress], None]
+) -> AsyncIterator[tuple[str, Journal]]:
     """Hold the work directory of a source, alone, and remove it once the book is published.
 
     Raises Transient ``book.busy`` when another process converts the same source.
@@ -147,7 +149,7 @@ async def run(source: Source, settings: PipelineSettings, context: StepContext, 
     it once more after any stop leads to the same bytes. Raises the steps' errors; nothing is ever half published.
     """
     if not settings.again and (known := await anyio.to_thread.run_sync(already_published, settings.library, source)):
-        return _as_recorded(known, settings.library)
+        return as_recorded(known, settings.library)
     watch = _Stopwatch()
     with watch.of(Step.BACKUP):
         receipt = journal.get(Step.BACKUP, BackupReceipt)
@@ -226,10 +228,9 @@ def _is_proved(draft: Draft, proof: Proof) -> bool:
     return not os.path.isfile(draft.book) or files.hash_file(draft.book) == proof.sha256
 
 
-def _as_recorded(record: Record, library: str) -> Finished:
-    publication = Publication(
-        id=record.id, book=os.path.join(library, record.book), sha256=record.sha256, already=True
-    )
+def as_recorded(record: Record, library: str) -> Finished:
+    """Tell of a book that was published before, as its record does."""
+    publication = Publication(id=record.id, book=os.path.join(library, record.book), sha256=record.sha256, already=True)
     return Finished(
         plan=record.plan,
         receipt=record.backup,

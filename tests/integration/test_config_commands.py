@@ -39,10 +39,10 @@ def written(path: Path, text: str) -> str:
 
 
 def test_show_prints_toml_that_means_the_same_settings(tmp_path):
-    main = written(tmp_path / "a.toml", '[encode]\nbitrate = "96k"\n[paths]\nlibrary = "books \\" \\u0007"')
+    main = written(tmp_path / "a.toml", '[encode]\nbitrate = "96k"\n[paths]\nlibrary = "books \\" \\u0007\\u007f"')
     shown = run("show", "--config", main)
     assert shown.exit_code == 0
-    assert tomllib.loads(shown.stdout)["paths"]["library"] == f'{tmp_path}/books " \a'
+    assert tomllib.loads(shown.stdout)["paths"]["library"] == f'{tmp_path}/books " \a\x7f'
     again = written(tmp_path / "b.toml", shown.stdout)
     assert settings.load(again, {}) == settings.load(main, {})
 
@@ -159,3 +159,9 @@ def test_an_error_for_people_hides_its_secrets(capsys):
 def test_a_long_reason_is_not_broken_into_lines(capsys):
     _, told = failure(Transient("a.b", "word " * 60, remedy="Wait."), capsys, json=False)
     assert len(told.err.splitlines()) == 2
+
+
+def test_a_title_in_brackets_is_not_taken_for_markup(capsys):
+    output.console().print("[bold]Title")
+    output.talk("[bold]Title")
+    assert capsys.readouterr().err == "[bold]Title\n" * 2

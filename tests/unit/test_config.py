@@ -91,6 +91,11 @@ def test_drop_ins_count_without_a_main_file(tmp_path):
     assert load(None, {}).jobs.max_concurrent == 9
 
 
+def test_drop_ins_are_read_in_the_order_of_their_names(tmp_path):
+    names = [write(tmp_path / "etc" / "conf.d" / f"{name}.toml", "") for name in "hbfadgce"]
+    assert list(load_with_origins(None, {}).files) == sorted(names)
+
+
 def test_directories_given_by_systemd_come_before_those_of_xdg(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", f"{tmp_path}/xdg")
     assert load(None, {}).paths.state == f"{tmp_path}/xdg/aiom4b"
@@ -219,7 +224,8 @@ def test_every_mistake_is_told_at_once_with_its_place_and_the_right_name(tmp_pat
 def test_a_value_where_a_table_belongs_is_refused_beside_settings_of_that_table(tmp_path, monkeypatch):
     main = write(tmp_path / "a.toml", "[jobs]\nmax_concurrent = 3")
     monkeypatch.setenv("AIOM4B_JOBS", "many")
-    (problem,) = problems(main)
+    problem, other = problems(main, {"log": {"level": "loud"}})
+    assert "log.level" in other
     assert "jobs is a table with settings of its own, so it can't be 'many'" in problem
 
 
@@ -252,6 +258,13 @@ def test_a_broken_state_directory_is_one_mistake_although_the_backup_depends_on_
     assert problems(None, {"paths": {"state": "~nobody-of-that-name/x"}}) == [
         "command line: paths.state begins with a home directory that is not known; it is '~nobody-of-that-name/x'"
     ]
+
+
+def test_an_account_without_a_home_is_told_so_instead_of_writing_into_a_folder_named_tilde(monkeypatch):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    first, *_ = problems()
+    assert first.startswith("default: paths.state begins with a home directory that is not known")
+    assert load(None, {"paths": {"state": "/s", "cache": "/c"}}).paths.backup == "/s/backup"
 
 
 # --- the example ------------------------------------------------------------------------------------------------------

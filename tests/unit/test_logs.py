@@ -171,6 +171,19 @@ def test_a_known_secret_is_hidden_wherever_it_stands(format, stream):
     assert text.count("[redacted]") == 3
 
 
+@pytest.mark.parametrize("quoted", [json.dumps, lambda text: json.dumps(text, ensure_ascii=False), repr])
+def test_a_known_secret_is_hidden_in_a_text_that_quotes_it(quoted):
+    secret = "canary\"\n'Grüße"
+    logs.keep_secret(secret)
+    assert logs.redact(f"Reply: {quoted(secret)}").strip("'\"") == 'Reply: "[redacted]'.replace('"', quoted("")[0])
+
+
+def test_a_secret_that_holds_another_is_hidden_whole():
+    for secret in ("canary", "canary-bird", "a canary-bird sings"):
+        logs.keep_secret(secret)
+    assert logs.redact("Hear: a canary-bird sings") == "Hear: [redacted]"
+
+
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 @pytest.mark.parametrize("format", ["json", "console"])
 @pytest.mark.parametrize(
@@ -179,6 +192,7 @@ def test_a_known_secret_is_hidden_wherever_it_stands(format, stream):
         {"text": "got Atna|canary/+= and Atnr|canary"},
         {"text": "-----BEGIN RSA PRIVATE KEY-----\ncanary\n-----END RSA PRIVATE KEY-----"},
         {"text": "-----BEGIN RSA PRIVATE KEY-----\ncanary, cut off"},
+        {"text": json.dumps("-----BEGIN RSA PRIVATE KEY-----\ncanary")},
         {"text": "url?access_token=canary&x=1"},
         {"text": "Authorization: Bearer canary"},
         {"text": "audible_key=canary"},

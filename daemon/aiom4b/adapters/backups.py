@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 
 from aiom4b.adapters.backup_format import (
@@ -82,47 +82,48 @@ def complete(staged: str, made: BackupSet, directory: str, name: str) -> BackupS
             path = os.path.dirname(path)
     write_durably(os.path.join(staged, SUMS), sums(made.files))
     write_durably(os.path.join(staged, MANIFEST), manifest(made))
+    with translated(directory, "reading the folder"):
+        taken = set(os.listdir(directory))
     while True:
-        with translated(directory, "reading the folder"):
-            taken = frozenset(os.listdir(directory))
         root = os.path.join(directory, set_name(name, made.created, taken))
         try:
             publish(staged, root)
         except FileExistsError:
-            continue  # somebody took the name between our look and our move
-        return replace(made, root=root)
+            taken.add(os.path.basename(root))  # taken since we looked, or in another case on a disk that sees none
+        else:
+            return replace(made, root=root)
 
 
 # --- reading, verifying, restoring ------------------------------------------------------------------------------------
 
 
 def list_sets(directory: str) -> tuple[BackupSet, ...]:
-    """Return the complete sets of a backup directory, oldest first. A folder without a readable manifest is no set.
+    """Return the complete sets of a backup directory, oldest first. What can't be read is no set: `read_set` tells why.
 
     Raises what `translated` raises when the directory itself can't be read.
     """
-    with translated(directory, "reading the folder"):
-        names = sorted(name for name in os.listdir(directory) if not name.startswith("."))
+    with translated(directory, "reading the folder"), os.scandir(directory) as entries:
+        paths = [one.path for one in entries if not one.name.startswith(".") and one.is_dir(follow_symlinks=False)]
     found = []
-    for name in names:
-        try:
-            found.append(read_set(os.path.join(directory, name)))
-        except NeedsAttention as error:
-            if error.code not in {"backup.none", "backup.damaged"}:
-                raise
+    for path in paths:
+        with suppress(
+            NeedsAttention, Transient
+        ):  # lost+found, foreign folders, one bad block: never in the others' way
+            found.append(read_set(path))
     return tuple(sorted(found, key=lambda one: (one.created, os.fsencode(one.root))))
 
 
 def read_set(path: str) -> BackupSet:
     """Return the set in the folder ``path``, as its manifest tells it.
 
-    Raises NeedsAttention ``backup.none`` when there is no manifest, ``backup.damaged`` when it can't be understood.
+    Raises NeedsAttention ``backup.none`` when there is no manifest, ``backup.damaged`` when it can't be understood, and
+    what `translated` raises.
     """
     if not all(_is_regular(os.path.join(path, name)) for name in (MANIFEST, SUMS)):
         raise NeedsAttention(
             "backup.none",
             f"{displayable(path)} is no complete backup: {MANIFEST} or {SUMS} is missing.",
-            remedy="Name a folder that aiom4b made; `aiom4b backups` lists them.",
+            remedy="Name a folder that aiom4b made; `aiom4b backups list` shows them.",
             path=path,
         )
     try:
@@ -156,17 +157,15 @@ def damage(made: BackupSet, *, on_bytes: Callable[[int], None] = unheard) -> tup
     try:
         if _read(os.path.join(made.root, SUMS)) != sums(made.files):
             findings.append(f"Changed: {SUMS} does not agree with {MANIFEST}.")
-    except NeedsAttention as error:
-        findings.append(f"Missing: {error.reason}")
+    except (NeedsAttention, Transient) as error:
+        findings.append(f"Unreadable: {error.reason}")
     for file in made.files:
         path = os.path.join(made.root, stored_path(file.path))
         shown = displayable(stored_path(file.path))
         try:
             found = hash_file(path, from_disk=True, on_bytes=on_bytes)
-        except NeedsAttention as error:
-            findings.append(f"Missing: {error.reason}")
-        except Transient as error:  # a bad block of the disk
-            findings.append(f"Unreadable: {error.reason}")
+        except (NeedsAttention, Transient) as error:  # gone, something else now, or on a bad block of the disk
+            findings.append(f"Missing: {shown}." if error.code == "file.missing" else f"Unreadable: {error.reason}")
         else:
             if found != file.sha256:
                 findings.append(f"Changed: {shown} has another content than the one backed up.")
@@ -202,16 +201,9 @@ def restore_set(path: str, target: str) -> tuple[str, ...]:
         make_directories(os.path.dirname(destination))
         source = os.path.join(path, stored_path(file.path))
         try:
-            copied = copy_verified(source, destination, expected=None, mtime_ns=file.mtime_ns)
+            copy_verified(source, destination, sha256=file.sha256, mtime_ns=file.mtime_ns)
         except FileExistsError as error:
             raise _in_the_way(destination) from error
-        if copied.sha256 != file.sha256:
-            raise Transient(
-                "backup.readback",
-                f"{displayable(source)} changed while it was being restored; its copy can't be trusted.",
-                remedy="Check the disk and the memory of the machine, remove that copy, and restore again.",
-                path=destination,
-            )
     return tuple(os.path.join(target, file.path) for file in made.files)
 
 
@@ -225,10 +217,11 @@ def _in_the_way(path: str) -> NeedsAttention:
 
 
 def _is_regular(path: str) -> bool:
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+    with translated(path, "looking at"):
+        try:
+            return stat.S_ISREG(os.lstat(path).st_mode)
+        except FileNotFoundError:
+            return False
 
 
 def _read(path: str) -> bytes:

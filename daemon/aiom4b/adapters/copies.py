@@ -28,11 +28,16 @@ from aiom4b.models import FileIdentity, Name, Sha256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """A copy to be made. ``expected``: the identity that the source must still have. ``mtime_ns``: None keeps the source's."""
+    """A copy to be made.
+
+    ``expected`` and ``sha256`` say which file and which content the source must still be; None when that is not known.
+    ``mtime_ns`` is the copy's, None for the source's own.
+    """
 
     source: Name
     destination: Name
     expected: FileIdentity | None = None
+    sha256: Sha256 | None = None
     mtime_ns: int | None = None
 
 
@@ -49,17 +54,18 @@ def copy_verified(
     source: str,
     destination: str,
     *,
-    expected: FileIdentity | None,
+    expected: FileIdentity | None = None,
+    sha256: Sha256 | None = None,
     mtime_ns: int | None = None,
     on_bytes: Callable[[int], None] = unheard,
 ) -> Copied:
-    """Copy one file so that ``destination`` appears whole, proved and durable, or not at all; mtime is kept.
+    """Copy one file so that ``destination`` appears whole, proved and durable, or not at all; arguments as in `Copy`.
 
     Never overwrites: raises FileExistsError. Safe to repeat. Otherwise raises what `copy_all` raises.
     """
     temporary = temporary_beside(destination)
     try:
-        copy = Copy(source=source, destination=temporary, expected=expected, mtime_ns=mtime_ns)
+        copy = Copy(source=source, destination=temporary, expected=expected, sha256=sha256, mtime_ns=mtime_ns)
         (copied,) = copy_all([copy], on_bytes=on_bytes)
         publish(temporary, destination)
     except BaseException:
@@ -76,7 +82,7 @@ def copy_all(copies: Sequence[Copy], *, on_bytes: Callable[[int], None] = unhear
     are the caller's to sync. Every file stays open until the end: keep it to some dozens a call. ``on_bytes`` hears of each
     block written and of each block read back; what it raises ends the work.
 
-    Raises Transient ``source.changed`` when a source is not, or does not stay, what was expected, and
+    Raises Transient ``source.changed`` when a source is not what was expected, or does not stay as it is, and
     ``backup.readback`` when the disk returns something else than it was given; and what `open_regular` and `translated` raise.
     """
     buffer = bytearray(BLOCK)
@@ -122,20 +128,23 @@ def _fill(copy: Copy, destination: int, buffer: bytearray, on_bytes: Callable[[i
                 write_all(destination, block)
             size += count
             on_bytes(count)
-        with translated(copy.source, "reading"):
-            after = os.fstat(descriptor)
+        # By its name, so that a file replaced by a rename is noticed too; the same inode with the same ctime has not changed.
+        with translated(copy.source, "looking at"):
             try:
-                named = os.lstat(copy.source)
+                after = os.lstat(copy.source)
             except FileNotFoundError as error:
                 raise _changed(copy.source) from error
-        if not identity(before) == identity(after) == identity(named) or size != before.st_size:
+        if identity(before) != identity(after) or size != before.st_size:
+            raise _changed(copy.source)
+        sha256 = Sha256(digest.hexdigest())
+        if copy.sha256 not in {None, sha256}:
             raise _changed(copy.source)
     finally:
         os.close(descriptor)
     mtime_ns = before.st_mtime_ns if copy.mtime_ns is None else copy.mtime_ns
     with translated(copy.destination, "writing"):
         os.utime(destination, ns=(mtime_ns, mtime_ns))
-    return Copied(size=size, sha256=Sha256(digest.hexdigest()), mtime_ns=mtime_ns)
+    return Copied(size=size, sha256=sha256, mtime_ns=mtime_ns)
 
 
 def _open_expected(copy: Copy) -> int:
@@ -151,7 +160,7 @@ def _open_expected(copy: Copy) -> int:
 def _changed(path: str) -> Transient:
     return Transient(
         "source.changed",
-        f"{displayable(path)} changed while it was being worked on.",
+        f"{displayable(path)} changed since it was looked at.",
         remedy="Let the copying or editing there finish; the folder is then looked at again by itself.",
         path=path,
     )

@@ -66,7 +66,12 @@ def write(library: str, record: Record) -> None:
     """Write a record durably; one of the same id is replaced, since the id stands for the same bytes."""
     os.makedirs(folder(library), exist_ok=True)
     # Identity first, so that looking for a fingerprint reads only the beginning of each record.
-    document = {"v": VERSION, "fingerprint": record.fingerprint, "id": record.id, "record": _ADAPTER.dump_python(record)}
+    document = {
+        "v": VERSION,
+        "fingerprint": record.fingerprint,
+        "id": record.id,
+        "record": _ADAPTER.dump_python(record),
+    }
     data = json.dumps(document, ensure_ascii=True, indent=1).encode("ascii")
     files.write_durably(os.path.join(folder(library), f"{record.id}.json"), data, replace=True)
 

@@ -89,7 +89,8 @@ def load_with_origins(config_file: str | None, overrides: Mapping[str, Any]) -> 
         origins |= layer.origins
     cause: ValidationError | None = None
     try:
-        settings = Settings.model_validate(_nested(values))
+        # With the table there even if it is empty, a default that is no good is reported under its full name.
+        settings = Settings.model_validate({"paths": {}, **_nested(values)})
     except ValidationError as invalid:
         cause = invalid
         problems += _explained(invalid, origins)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import av
@@ -117,48 +117,45 @@ class Decoder:
         if wanted.before is not None:
             tail = wanted.before.audio.frames
             for packet in _mp3_frames(wanted.before, max(0, tail - PREROLL_FRAMES + first), tail):
-                self._quietly(decoder, packet)
+                self._decode(decoder, packet, audio.samples_per_frame)
         warm = max(0, first - PREROLL_FRAMES)
-        batch = np.zeros((audio.channels, _BATCH * audio.samples_per_frame), np.float32)
-        filled = 0
+        batch: list[av.AudioFrame | None] = []
         for number, packet in enumerate(_mp3_frames(wanted.recording, warm, last), warm):
+            frame = self._decode(decoder, packet, audio.samples_per_frame)
             if number < first:
-                self._quietly(decoder, packet)
                 continue
-            target = batch[:, filled : filled + audio.samples_per_frame]
-            if not self._decode(decoder, packet, target):
-                target[:] = 0.0
-                self.flaws += 1
-            filled += audio.samples_per_frame
-            if filled == batch.shape[1]:
-                yield batch
-                batch = np.zeros_like(batch)
-                filled = 0
-        if filled:
-            yield batch[:, :filled]
+            batch.append(frame)
+            if len(batch) == _BATCH:
+                yield self._pcm(batch, audio)
+                batch.clear()
+        if batch:
+            yield self._pcm(batch, audio)
 
-    def _decode(self, decoder: av.AudioCodecContext, packet: bytes, target: Pcm) -> bool:
-        """Decode one packet into ``target``; False when nothing whole came out."""
+    def _decode(self, decoder: av.AudioCodecContext, packet: bytes, samples: int) -> av.AudioFrame | None:
+        """Decode one packet; None when nothing whole came out."""
         try:
             frames = decoder.decode(av.Packet(packet))
         except av.error.FFmpegError:
-            return False
-        if len(frames) != 1 or frames[0].samples != target.shape[1]:
-            return False
-        planes = frames[0].planes
-        if len(planes) == target.shape[0]:
-            for channel, plane in enumerate(planes):
-                target[channel] = np.frombuffer(plane, np.float32, target.shape[1])
-        else:  # old collections switch between mono and stereo inside a file
-            mean = np.mean([np.frombuffer(plane, np.float32, target.shape[1]) for plane in planes], axis=0)
-            target[:] = mean
-        return True
+            return None
+        return frames[0] if len(frames) == 1 and frames[0].samples == samples else None
 
-    def _quietly(self, decoder: av.AudioCodecContext, packet: bytes) -> None:
+    def _pcm(self, frames: Sequence[av.AudioFrame | None], audio: AudioFacts) -> Pcm:
+        whole = [frame for frame in frames if frame is not None]
         try:
-            decoder.decode(av.Packet(packet))
-        except av.error.FFmpegError:
-            return  # a damaged frame is counted where its own samples are wanted
+            if len(whole) == len(frames):
+                return media.pcm_of(whole, audio.channels)
+        except ValueError:  # old collections switch between mono and stereo inside a file
+            pass
+        pieces = []
+        for frame in frames:
+            if frame is None:
+                self.flaws += 1
+                pieces.append(np.zeros((audio.channels, audio.samples_per_frame), np.float32))
+            else:
+                sound = media.pcm_of([frame], len(frame.planes))
+                alike = sound.shape[0] == audio.channels
+                pieces.append(sound if alike else np.repeat(sound.mean(axis=0, keepdims=True), audio.channels, axis=0))
+        return np.concatenate(pieces, axis=1, dtype=np.float32)
 
     def _aac(self, wanted: Stretch) -> Iterator[Pcm]:
         """Yield all samples of the packets that the stretch touches."""
@@ -171,15 +168,11 @@ class Decoder:
             assert isinstance(decoder, av.AudioCodecContext)
             decoder.extradata = audio.decoder_config
             for number, packet in media.packets(container, stream, max(0, first - _PREROLL_PACKETS)):
-                if number < first:
-                    self._quietly(decoder, packet)
-                    continue
                 if number >= last:
                     break
-                target = np.zeros((audio.channels, audio.samples_per_frame), np.float32)
-                if not self._decode(decoder, packet, target):
-                    self.flaws += 1
-                yield target
+                frame = self._decode(decoder, packet, audio.samples_per_frame)
+                if number >= first:
+                    yield self._pcm([frame], audio)
 
 
 def _mp3_frames(recording: Recording, start: int, stop: int) -> Iterator[bytes]:

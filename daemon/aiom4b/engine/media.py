@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import av
+import numpy as np
 from av.container import InputContainer
+from numpy.typing import NDArray
 
 from aiom4b.adapters import files
 
@@ -28,6 +30,19 @@ def open_mp4(path: str, *, as_played: bool = False) -> Iterator[InputContainer]:
             yield container
     finally:
         os.close(descriptor)
+
+
+def pcm_of(frames: Sequence[av.AudioFrame], channels: int) -> NDArray[np.float32]:
+    """Return planar float frames end to end as [channels, n]; ValueError when one has other channels.
+
+    Joining the planes' bytes costs a fifth of handing each to numpy, which adds up to 5 % of a conversion.
+    """
+    planes = [(frame.planes, 4 * frame.samples) for frame in frames]
+    if any(len(one) != channels for one, _ in planes):
+        raise ValueError("a frame has other channels")
+    # The buffer of a plane may be longer than its samples: the AAC decoder keeps room for SBR.
+    joined = [b"".join([memoryview(one[channel])[:size] for one, size in planes]) for channel in range(channels)]  # type: ignore[arg-type]
+    return np.frombuffer(b"".join(joined), np.float32).reshape(channels, -1)
 
 
 def packets(container: InputContainer, stream: av.AudioStream, start: int) -> Iterator[tuple[int, bytes]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from array import array
-from typing import Protocol, overload
+from collections.abc import Iterable, Iterator
 
 from aiom4b.engine import mpegtags
+from aiom4b.engine.mpegtags import Sliceable
 from aiom4b.errors import NeedsAttention
 from aiom4b.models import AudioFacts, Codec, Damage, Samples
 
@@ -17,6 +18,7 @@ ANCHOR_FRAMES = 256
 _WINDOW = 1 << 22
 _CHAIN = 4  # frames in a row before we believe that a stranger's bytes are MP3
 _MOST_DAMAGE = 100  # entries; a file may hold a million scars, its facts may not
+_LEADING = 1 << 14  # bytes in which free format is looked for: ten of its frames at least
 _LEAST_AUDIO = 0.9  # share of the bytes that has to be frames
 
 _DECODER_DELAY = 528 + 1  # of every layer III decoder, which LAME's numbers leave out
@@ -25,22 +27,6 @@ _DECODER_DELAY = 528 + 1  # of every layer III decoder, which LAME's numbers lea
 _KBITS_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _KBITS_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _VERSIONS = {0xFA: (1, (44100, 48000, 32000)), 0xF2: (2, (22050, 24000, 16000)), 0xE2: (25, (11025, 12000, 8000))}
-
-_ANY_HEADER = re.compile(rb"\xff[\xfa\xfb\xf2\xf3\xe2\xe3][\x00-\x0b\x10-\x1b\x20-\x2b\x30-\x3b\x40-\x4b\x50-\x5b"
-                         rb"\x60-\x6b\x70-\x7b\x80-\x8b\x90-\x9b\xa0-\xab\xb0-\xbb\xc0-\xcb\xd0-\xdb\xe0-\xeb]")  # fmt: skip
-
-
-class Sliceable(Protocol):
-    """What can be scanned: ``bytes``, an ``mmap``, or anything whose slices are ``bytes``, short at its end."""
-
-    def __len__(self) -> int: ...
-    @overload
-    def __getitem__(self, index: int, /) -> int: ...
-    @overload
-    def __getitem__(self, index: slice, /) -> bytes: ...
-    def __getitem__(self, index: int | slice, /) -> int | bytes:
-        """Return the bytes of a slice."""
-        ...
 
 
 def _sizes_by_header() -> dict[tuple[int, int], int]:
@@ -54,6 +40,16 @@ def _sizes_by_header() -> dict[tuple[int, int], int]:
 
 
 _SIZES = _sizes_by_header()
+
+
+def _any_of(values: Iterable[int]) -> bytes:
+    return b"[%b]" % b"".join(b"\\x%02x" % value for value in sorted(set(values)))
+
+
+_FREE = range(16)  # third bytes without a bit rate: free format
+_ANY_HEADER = re.compile(
+    b"\xff" + _any_of(s | crc for s in _VERSIONS for crc in (0, 1)) + _any_of([*_FREE, *(third for _, third in _SIZES)])
+)
 
 
 def _kind(header: bytes) -> tuple[int, int]:
@@ -107,8 +103,8 @@ class _Walk:
         self._base = position
         self._last = 0
         second, rate = kind
-        thirds = b"".join(b"\\x%02x" % third for (version, third) in _SIZES if version == second and third >> 2 & 3 == rate)
-        self._start = re.compile(b"\xff[\\x%02x\\x%02x][%b]|ID3[\x02-\x04]" % (second, second | 1, thirds))
+        thirds = _any_of(third for version, third in _SIZES if version == second and third >> 2 & 3 == rate)
+        self._start = re.compile(b"\xff" + _any_of((second, second | 1)) + thirds + b"|ID3[\x02-\x04]")
         self._settle()
 
     def skip(self, count: int) -> None:
@@ -163,13 +159,20 @@ class _Walk:
         at = self.position - self._base
         if self._window[at : at + 4] in self.sizes or self._fits(self._window[at : at + 4]):
             return
-        after_tags = mpegtags.after(self._data, self.position, self._end)
-        start = self._next_start(after_tags)
-        if start > after_tags:
-            self.gap_bytes += start - after_tags
+        start = mpegtags.after(self._data, self.position, self._end)
+        while start < self._end:
+            found = self._next_start(start)
+            if found == start:
+                break
+            if found == self._end and found - start < 4 and self._data[start] == 0xFF:
+                self.cut = True  # not even the header is whole
+                start = found
+                break
+            self.gap_bytes += found - start
             self.gap_count += 1
             if len(self.gaps) < _MOST_DAMAGE:
-                self.gaps.append((self.frames, after_tags, start))
+                self.gaps.append((self.frames, start, found))
+            start = mpegtags.after(self._data, found, self._end)
         self.position = self._base = start
         self._window = self._data[start : min(start + _WINDOW, self._end)]
         self.ended = start == self._end
@@ -178,24 +181,27 @@ class _Walk:
         return bool(_size(header)) and _kind(header) == self._kind
 
     def _next_start(self, position: int) -> int:
-        """Return where frames begin again: a header followed by another one, or by the end of the audio."""
+        """Return where junk ends: at a header followed by another one or by the end of the audio, at a tag, or at the end."""
         while position < self._end:
             block = self._data[position : min(position + _WINDOW, self._end)]
             for match in self._start.finditer(block):
                 at = position + match.start()
                 if match.group().startswith(b"ID3"):
-                    behind = mpegtags.after(self._data, at, self._end)
-                    if behind > at:
-                        return self._next_start(behind)
-                    continue
-                header = self._data[at : min(at + 4, self._end)]
-                follower = at + _size(header) if len(header) == 4 else self._end + 1
-                if follower == self._end or (
-                    follower < self._end and self._fits(self._data[follower : min(follower + 4, self._end)])
-                ):
+                    if mpegtags.after(self._data, at, self._end) > at:
+                        return at
+                elif self._followed(at):
                     return at
-            position += len(block) if position + len(block) >= self._end else len(block) - 3
+            if position + len(block) == self._end:
+                break
+            position += len(block) - 3  # a pattern may lie across two blocks
         return self._end
+
+    def _followed(self, at: int) -> bool:
+        header = self._data[at : min(at + 4, self._end)]
+        follower = at + _size(header)
+        return follower > at and (
+            follower == self._end or self._fits(self._data[follower : min(follower + 4, self._end)])
+        )
 
 
 def frames(data: Sliceable, offset: int, count: int) -> list[tuple[int, int]]:
@@ -211,7 +217,7 @@ def scan(data: Sliceable) -> AudioFacts:
     """Find all frames of an MP3 without decoding: one pass, well under a microsecond a frame.
 
     A Xing, Info or VBRI frame is not audio. Encoder delay and padding from a LAME tag count as in FFmpeg's MP3 demuxer:
-    delay + 529 samples are skipped, padding − 529 dropped, where the tag is LAME's or Lavf's. More frames than the tag
+    delay + 529 samples are skipped, padding less 529 dropped, where the tag is LAME's or Lavf's. More frames than the tag
     promises are all kept, and then nothing is dropped at the end.
 
     Flaws end up in ``damage``: ``mp3.junk`` (bytes that are no frames), ``mp3.truncated`` (the last frame is not whole and
@@ -257,7 +263,7 @@ def scan(data: Sliceable) -> AudioFacts:
         if declared is not None and walk.frames <= declared:
             missing = (declared - walk.frames) * per_frame
             drop = min(total - skip, max(0, info.padding - _DECODER_DELAY - missing))
-    damage = _damage(walk, data, front, version, declared, per_frame / rate)
+    damage = _damage(walk, data[front : front + 8], version, declared=declared, frame_seconds=per_frame / rate)
     if leading:
         damage.insert(0, Damage(code="mp3.junk", second=0.0, detail=f"{first - begin} bytes before the first frame"))
     return AudioFacts(
@@ -279,11 +285,9 @@ def scan(data: Sliceable) -> AudioFacts:
     )
 
 
-def _damage(
-    walk: _Walk, data: Sliceable, front: int, version: int, declared: int | None, frame_seconds: float
-) -> list[Damage]:
+def _damage(walk: _Walk, first: bytes, version: int, *, declared: int | None, frame_seconds: float) -> list[Damage]:
     damage = []
-    if mpegtags.leans_back(data[front : front + 8], version):
+    if mpegtags.leans_back(first, version):
         damage.append(
             Damage(code="mp3.cut_from_another", second=0.0, detail="the first frame needs data from before the file")
         )
@@ -305,10 +309,10 @@ def _damage(
 def _first_frame(data: Sliceable, position: int, end: int) -> int:
     """Return the offset of the first frame that several like it follow."""
     for at in _headers(data, position, end):
-        if _size(data[at : at + 4]):
+        if _size(data[at : min(at + 4, end)]):
             if _chain(data, at, end):
                 return at
-        elif _free_format(data, at, end):
+        elif at < position + _LEADING and _free_format(data[at : min(at + _LEADING, end)]):
             raise NeedsAttention(
                 "audio.free_format",
                 "This MP3 has a free-format bit rate, which hardly any program can play.",
@@ -317,5 +321,62 @@ def _first_frame(data: Sliceable, position: int, end: int) -> int:
     raise _not_audio()
 
 
-def _headers(data: Sliceable, position: int, end: int) -> list[int]:
-    raise NotImplementedError
+def _headers(data: Sliceable, position: int, end: int) -> Iterator[int]:
+    """Yield where anything stands that looks like a layer III header of whatever kind."""
+    while position < end:
+        block = data[position : min(position + _WINDOW, end)]
+        for match in _ANY_HEADER.finditer(block):
+            yield position + match.start()
+        if position + len(block) == end:
+            return
+        position += len(block) - 2
+
+
+def _chain(data: Sliceable, at: int, end: int) -> bool:
+    """Whether a row of frames of one kind begins here; a shorter row will do when the audio ends with it."""
+    kind = _kind(data[at : at + 4])
+    for done in range(_CHAIN):
+        header = data[at : min(at + 4, end)]
+        size = _size(header)
+        if not size or _kind(header) != kind:
+            return False
+        at += size
+        if at == end:
+            return True
+        if at > end:
+            return done > 1
+    return True
+
+
+def _free_format(block: bytes) -> bool:
+    """Whether the header without a bit rate at the block's start comes again and again at one distance (± padding)."""
+    second, third = block[1], block[2] & ~2
+    same = re.compile(rb"\xff\x%02x[\x%02x\x%02x]" % (second, third, third | 2))
+    places = [match.start() for match in same.finditer(block, 1)]
+    known = set(places)
+    return any(
+        known.intersection(range(2 * distance - 1, 2 * distance + 2))
+        and known.intersection(range(3 * distance - 2, 3 * distance + 3))
+        for distance in places
+        if distance > 24
+    )
+
+
+def _refuse_other_kinds(data: Sliceable, stretches: list[tuple[int, int]], kind: tuple[int, int]) -> None:
+    for begin, end in stretches:
+        for at in _headers(data, begin, end):
+            header = data[at : min(at + 4, end)]
+            if _size(header) and _kind(header) != kind and _chain(data, at, end):
+                raise NeedsAttention(
+                    "audio.mixed_rates",
+                    f"From byte {at} on this MP3 goes on with another sampling rate, as if two files had been joined.",
+                    remedy="Split the file at that place, or make it again with one sampling rate.",
+                )
+
+
+def _not_audio() -> NeedsAttention:
+    return NeedsAttention(
+        "audio.not_audio",
+        "No sound was found in this file: it holds no MP3 frames.",
+        remedy="Copy the file again from where it came from, or take it out of the folder.",
+    )

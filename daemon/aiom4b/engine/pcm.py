@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import av
 import numpy as np
 
-from aiom4b.engine import decode
+from aiom4b.engine import decode, media
 from aiom4b.engine.decode import Decoder, Stretch
 from aiom4b.engine.encode import Pcm, layout_name
 from aiom4b.models import Part, Run, SourceFile, Timeline
@@ -150,7 +150,7 @@ def _with_channels(pcm: Pcm, channels: int) -> Pcm:
     if pcm.shape[0] == channels:
         return pcm
     if channels == 1:
-        return pcm.mean(axis=0, dtype=np.float32, keepdims=True)
+        return np.asarray(pcm.mean(axis=0, dtype=np.float32, keepdims=True))
     return np.repeat(pcm, channels, axis=0)
 
 
@@ -164,9 +164,9 @@ def _resampled(pieces: Iterator[Pcm], source_rate: int, rate: int, channels: int
         frame.pts = position
         position += piece.shape[1]
         for out in resampler.resample(frame):
-            yield out.to_ndarray()
+            yield media.pcm_of([out], channels)
     for out in resampler.resample(None):
-        yield out.to_ndarray()
+        yield media.pcm_of([out], channels)
 
 
 def _cut(pieces: Iterator[Pcm], drop: int, take: int) -> Iterator[Pcm]:

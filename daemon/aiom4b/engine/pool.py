@@ -105,7 +105,7 @@ class WorkerPool:
         self,
         function: Callable[..., T],
         *args: object,
-        rank: Rank = Rank(),  # noqa: B008 - frozen
+        rank: Rank = Rank(),
         audio_seconds: float = 0.0,
         single_use: bool = False,
     ) -> T:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import anyio
 
-from aiom4b.adapters.files import SpaceLedger
+from aiom4b.adapters.space import SpaceLedger
 from aiom4b.engine.pool import Rank, WorkerPool
 from aiom4b.errors import Aiom4bError
 from aiom4b.models import Clock, Name, Progress
@@ -36,9 +36,7 @@ class StepContext:
         self, function: Callable[..., T], *args: object, audio_seconds: float = 0.0, single_use: bool = False
     ) -> T:
         """Return ``function(*args)`` from a worker process, in this book's rank; see ``WorkerPool.run``."""
-        return await self.pool.run(
-            function, *args, rank=self.rank, audio_seconds=audio_seconds, single_use=single_use
-        )
+        return await self.pool.run(function, *args, rank=self.rank, audio_seconds=audio_seconds, single_use=single_use)
 
 
 async def together(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 import aiom4b
 from aiom4b.adapters import covers, files, sidecars, tags
 from aiom4b.engine import mux, segment
+from aiom4b.engine.aac import FRAME_SAMPLES
 from aiom4b.engine.mux import MuxedPiece, MuxRequest, Piece
 from aiom4b.engine.segment import MadeSegment, SegmentRequest
 from aiom4b.errors import NeedsAttention, Transient
@@ -63,8 +64,7 @@ async def convert(
     else:
         playing = [source.files[index] for index in plan.order.files]
         pieces = [
-            Piece(path=os.path.join(receipt.root, file.path), packets=file.audio.frames, ours=False)
-            for file in playing
+            Piece(path=os.path.join(receipt.root, file.path), packets=file.audio.frames, ours=False) for file in playing
         ]
     written = await context.work(
         mux.mux, _mux_request(source, plan, folder, tuple(pieces)), audio_seconds=_seconds(plan), single_use=True
@@ -186,8 +186,8 @@ def _mux_request(source: Source, plan: BookPlan, folder: str, pieces: tuple[Piec
         pieces=pieces,
         encoder=plan.encoder if encoded else None,
         sample_rate=plan.timeline.sample_rate,
-        block=segment.FRAME_SAMPLES if encoded else first.samples_per_frame,
-        priming=Samples(segment.FRAME_SAMPLES) if encoded else first.start_skip,
+        block=FRAME_SAMPLES if encoded else first.samples_per_frame,
+        priming=Samples(FRAME_SAMPLES) if encoded else first.start_skip,
         samples=plan.timeline.samples,
         chapters=plan.chapters,
     )

@@ -34,7 +34,22 @@ from aiom4b.steps.context import together
 
 Finding = Source | Rejected | Incomplete
 
-_AUDIO_SUFFIXES = (".mp3", ".mpga", ".mp2", ".m4a", ".m4b", ".mp4", ".aac", ".aax", ".aaxc", ".flac", ".ogg", ".opus", ".wav", ".wma")
+_AUDIO_SUFFIXES = (
+    ".mp3",
+    ".mpga",
+    ".mp2",
+    ".m4a",
+    ".m4b",
+    ".mp4",
+    ".aac",
+    ".aax",
+    ".aaxc",
+    ".flac",
+    ".ogg",
+    ".opus",
+    ".wav",
+    ".wma",
+)
 _SLOWEST_BYTES_A_SECOND = 1_000_000  # a disk that is slower than that is broken
 _NOT_AUDIO = ("audio.not_audio", "file.empty")
 
@@ -82,7 +97,9 @@ async def examine(entry: str, settings: ExamineSettings, pool: WorkerPool, rank:
             ),
         )
     groups = [[audio[index] for index in group] for group in grouping.books(audio)]
-    books = [(root, name, audio, beside)] if len(groups) == 1 else [_part(root, name, group, beside) for group in groups]
+    books = (
+        [(root, name, audio, beside)] if len(groups) == 1 else [_part(root, name, group, beside) for group in groups]
+    )
     return tuple([await _book(*book, warnings, tools) for book in books])
 
 
@@ -183,7 +200,12 @@ def look(path: str, relative: str, limits: ProbeLimits) -> SourceFile:
 
 
 async def _book(
-    root: str, name: str, members: Sequence[SourceFile], beside: Sequence[Sidecar], warnings: tuple[str, ...], tools: _Tools
+    root: str,
+    name: str,
+    members: Sequence[SourceFile],
+    beside: Sequence[Sidecar],
+    warnings: tuple[str, ...],
+    tools: _Tools,
 ) -> Source | Incomplete:
     evidence = Evidence()
     if any(sidecar.kind is not SidecarKind.OTHER for sidecar in beside):

@@ -34,7 +34,15 @@ async def publish(
     after a crash finds the book where the first attempt put it. Raises what the file system says (``files.translated``).
     """
     return await anyio.to_thread.run_sync(
-        _publish, source, plan, receipt, draft, proof, library, another_name, context.clock().isoformat(timespec="seconds")
+        _publish,
+        source,
+        plan,
+        receipt,
+        draft,
+        proof,
+        library,
+        another_name,
+        context.clock().isoformat(timespec="seconds"),
     )
 
 
@@ -61,7 +69,9 @@ def _publish(
             published=now,
             tool=f"aiom4b {aiom4b.__version__}",
             source=source.root,
-            files=tuple(SourceRecord(path=file.path, size=file.identity.size, sha256=file.sha256) for file in source.files),
+            files=tuple(
+                SourceRecord(path=file.path, size=file.identity.size, sha256=file.sha256) for file in source.files
+            ),
             backup=receipt,
             plan=plan,
             pieces=tuple(
@@ -108,9 +118,7 @@ def find_moved(plan: BookPlan, proof: Proof, library: str, another_name: Callabl
     return None
 
 
-def _places(
-    plan: BookPlan, library: str, another_name: Callable[[str, int], str]
-) -> Iterator[tuple[str, str, str]]:
+def _places(plan: BookPlan, library: str, another_name: Callable[[str, int], str]) -> Iterator[tuple[str, str, str]]:
     """Yield the names to try: the parent folder as the library spells it, the book's folder, its file."""
     for number in range(1, _MOST_NAMES):
         target = plan.target if number == 1 else another_name(plan.target, number)

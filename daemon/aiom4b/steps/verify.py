@@ -11,18 +11,19 @@ import numpy as np
 
 import aiom4b
 from aiom4b.adapters import files, tags
-from aiom4b.engine import encode, inspect, pcm, prove
+from aiom4b.adapters.records import Record
+from aiom4b.engine import encode, inspect, pcm, probe, prove
 from aiom4b.engine.aac import FRAME_SAMPLES
 from aiom4b.engine.inspect import BookFacts, Expected, RangeReport, RangeRequest, Window
+from aiom4b.engine.probe import ProbeLimits
 from aiom4b.errors import NeedsAttention
 from aiom4b.models import (
     BackupReceipt,
     BookPlan,
     Draft,
+    FileTags,
     Method,
     Proof,
-    Samples,
-    Segment,
     Sha256,
     Source,
     SourceFile,
@@ -45,15 +46,11 @@ async def verify(source: Source, plan: BookPlan, receipt: BackupReceipt, draft: 
     facts = await context.work(inspect.facts, draft.book)
     check_facts(plan, facts, draft.book)
     count = await _check_tags(plan, draft.book, cover_hash, context)
-    reports = await together(
-        [
-            partial(context.work, inspect.check_range, request, audio_seconds=_seconds(plan))
-            for request in requests(source.files, plan, receipt.root, draft.book, draft.segments, facts, context.pool.size)
-        ]
-    )
+    pieces = [Expected(first=one.first, packets=one.packets, sha256=one.sha256) for one in draft.segments]
+    windows = join_windows(source.files, plan, receipt.root) if plan.method is Method.ENCODE else []
+    reports = await _check_ranges(plan, draft.book, pieces, windows, facts, context)
     every = b"".join(one.ratios for one in draft.segments)
     check_seams(plan, every, reports)
-    unit = prove.blocks_a_second(plan.timeline.sample_rate) * FRAME_SAMPLES / plan.timeline.sample_rate
     return Proof(
         against="the verified copy" if receipt.copied else "the source",
         packets=facts.packets,
@@ -61,13 +58,17 @@ async def verify(source: Source, plan: BookPlan, receipt: BackupReceipt, draft: 
         chapters=len(facts.chapters),
         tags=count,
         sha256=Sha256(await anyio.to_thread.run_sync(files.hash_file, draft.book)),
-        sound=prove.summary(every, unit),
+        sound=prove.summary(every, _unit(plan)),
         joins=prove.summary(b"".join(report.joins for report in reports), 0.0),
     )
 
 
 def _seconds(plan: BookPlan) -> float:
     return plan.timeline.samples / plan.timeline.sample_rate
+
+
+def _unit(plan: BookPlan) -> float:
+    return prove.blocks_a_second(plan.timeline.sample_rate) * FRAME_SAMPLES / plan.timeline.sample_rate
 
 
 def check_facts(plan: BookPlan, facts: BookFacts, path: str) -> None:
@@ -88,7 +89,9 @@ def check_facts(plan: BookPlan, facts: BookFacts, path: str) -> None:
         same("a decoder configuration of", facts.decoder_config.hex(), encode.decoder_config(plan.encoder).hex())
     for found, planned in zip(facts.chapters, plan.chapters, strict=False):
         if found != planned:
-            differences.append(f"a chapter {found.title!r} at {found.start} instead of {planned.title!r} at {planned.start}")
+            differences.append(
+                f"a chapter {found.title!r} at {found.start} instead of {planned.title!r} at {planned.start}"
+            )
             break
     if differences:
         raise NeedsAttention(
@@ -105,81 +108,74 @@ async def _check_tags(plan: BookPlan, book: str, cover_hash: str, context: StepC
     different = sorted(name for name in planned.keys() | found.keys() if planned.get(name) != found.get(name))
     if different:
         raise NeedsAttention(
-            "proof.tags", f"These tags of the finished book are not as planned: {', '.join(different)}.",
-            remedy=_REMEDY, path=book,
+            "proof.tags",
+            f"These tags of the finished book are not as planned: {', '.join(different)}.",
+            remedy=_REMEDY,
+            path=book,
         )
     return len(planned)
 
 
-def requests(
-    source_files: Sequence[SourceFile],
+async def _check_ranges(
     plan: BookPlan,
-    root: str,
     book: str,
-    segments: Sequence[Segment],
+    pieces: Sequence[Expected],
+    windows: Sequence[Window],
     facts: BookFacts,
-    workers: int,
-) -> list[RangeRequest]:
-    """Divide the finished book among the workers: all packets by their hashes, and the sound round every join.
-
-    Joins are those of segments and of files; the first and last second are looked at too.
-    """
-    share = max(1, -(-len(segments) // (workers * _TASKS_A_WORKER)))
-    encoded = plan.method is Method.ENCODE
-    windows = _windows(source_files, plan, root) if encoded else []
-    wanted = []
-    for place in range(0, len(segments), share):
-        group = segments[place : place + share]
-        first = group[0].first
-        stop = group[-1].first + group[-1].packets
-        last = place + share >= len(segments)
-        wanted.append(
+    context: StepContext,
+) -> list[RangeReport]:
+    """Divide the finished book among the workers: all packets by their hashes, and the sound in the windows."""
+    share = max(1, -(-len(pieces) // (context.pool.size * _TASKS_A_WORKER)))
+    encoder = plan.encoder
+    least = prove.floor(encoder.asked, encoder.sample_rate, encoder.channels)
+    requests = []
+    for place in range(0, len(pieces), share):
+        group = pieces[place : place + share]
+        stop = plan.packets if place + share >= len(pieces) else group[-1].first + group[-1].packets
+        requests.append(
             RangeRequest(
                 path=book,
                 sample_rate=plan.timeline.sample_rate,
                 channels=plan.timeline.channels,
-                expected=tuple(Expected(first=one.first, packets=one.packets, sha256=one.sha256) for one in group),
-                windows=tuple(one for one in windows if first <= one.first_block and (one.first_block < stop or last)),
-                least=prove.floor(plan.encoder.asked, plan.encoder.sample_rate, plan.encoder.channels)
-                if encoded
-                else None,
+                expected=tuple(group),
+                windows=tuple(one for one in windows if group[0].first <= one.first_block < stop),
+                least=least if plan.method is Method.ENCODE else None,
                 decoder_config=facts.decoder_config,
             )
         )
-    return wanted
+    return await together(
+        [partial(context.work, inspect.check_range, one, audio_seconds=_seconds(plan)) for one in requests]
+    )
 
 
-def _windows(source_files: Sequence[SourceFile], plan: BookPlan, root: str) -> list[Window]:
+def join_windows(source_files: Sequence[SourceFile], plan: BookPlan, root: str) -> list[Window]:
+    """Return a second round every join of segments and of files, and round the beginning and end of the book."""
     line = plan.timeline
     blocks = -(-line.samples // FRAME_SAMPLES)
     second = prove.blocks_a_second(line.sample_rate)
-    joins = {first - 1 for first in range(plan.segment_frames, plan.packets, plan.segment_frames)}
-    position = 0
+    joins = {0, blocks - 1} | {first - 1 for first in range(plan.segment_frames, plan.packets, plan.segment_frames)}
     for run in line.runs:
         for part in run.parts:
             position = run.start + part.start * line.sample_rate // run.sample_rate
             joins.add(min(blocks - 1, position // FRAME_SAMPLES))
-    joins |= {0, blocks - 1}
-    spans: list[list[int]] = []
+    spans: list[tuple[int, int]] = []
     for join in sorted(joins):
         begin, end = max(0, join - second // 2), min(blocks, join + second // 2 + 1)
         if spans and begin <= spans[-1][1]:
-            spans[-1][1] = max(spans[-1][1], end)
-        else:
-            spans.append([begin, end])
-    windows = []
-    ordered = sorted(joins)
-    for begin, end in spans:
-        stop = min(end * FRAME_SAMPLES, line.samples)
-        windows.append(
-            Window(
-                first_block=begin,
-                blocks=end - begin,
-                pcm=pcm.request(line, source_files, root, begin * FRAME_SAMPLES, stop),
-                joins=tuple(join for join in ordered if begin <= join < end),
-            )
-        )
-    return windows
+            begin, _ = spans.pop()
+        spans.append((begin, end))
+    return [
+        _window(source_files, plan, root, begin, end, tuple(join for join in sorted(joins) if begin <= join < end))
+        for begin, end in spans
+    ]
+
+
+def _window(
+    source_files: Sequence[SourceFile], plan: BookPlan, root: str, begin: int, end: int, joins: tuple[int, ...] = ()
+) -> Window:
+    stop = min(end * FRAME_SAMPLES, plan.timeline.samples)
+    wanted = pcm.request(plan.timeline, source_files, root, begin * FRAME_SAMPLES, stop)
+    return Window(first_block=begin, blocks=end - begin, pcm=wanted, joins=joins)
 
 
 def check_seams(plan: BookPlan, every: bytes, reports: Sequence[RangeReport]) -> None:
@@ -200,3 +196,81 @@ def check_seams(plan: BookPlan, every: bytes, reports: Sequence[RangeReport]) ->
             remedy=_REMEDY,
             path=plan.target,
         )
+
+
+async def prove_again(record: Record, book: str, root: str, limits: ProbeLimits, context: StepContext) -> Proof:
+    """Prove a published book against the backup in ``root``: every second of it, not only the joins.
+
+    Tags may have been edited since; the audio, its length and its chapters may not. Raises NeedsAttention ``proof.*`` when
+    the book is not what its record says, ``backup.damaged`` when the backup isn't.
+    """
+    plan = record.plan
+    seen = await together(
+        [partial(context.work, probe.examine, os.path.join(root, file.path), limits) for file in record.files]
+    )
+    for file, now in zip(record.files, seen, strict=True):
+        if now.sha256 != file.sha256:
+            raise NeedsAttention(
+                "backup.damaged",
+                f"{files.displayable(file.path)} in the backup is not what the book was made from.",
+                remedy="Use another backup of this source.",
+                path=root,
+            )
+    source_files = [
+        SourceFile(path=file.path, identity=now.identity, sha256=now.sha256, audio=now.audio, tags=FileTags())
+        for file, now in zip(record.files, seen, strict=True)
+    ]
+    facts = await context.work(inspect.facts, book)
+    check_facts(plan, facts, book)
+    pieces = [Expected(first=one.first, packets=one.packets, sha256=one.sha256) for one in record.pieces]
+    if plan.method is Method.COPY:
+        await _check_sources(record, root, context)
+    windows = [
+        _window(source_files, plan, root, first, min(first + plan.segment_frames, plan.packets - 1))
+        for first in range(0, plan.packets - 1, plan.segment_frames)
+        if plan.method is Method.ENCODE
+    ]
+    reports = await _check_ranges(plan, book, pieces, windows, facts, context)
+    return Proof(
+        against="the backup",
+        packets=facts.packets,
+        samples=facts.samples,
+        chapters=len(facts.chapters),
+        tags=0,
+        sha256=Sha256(await anyio.to_thread.run_sync(files.hash_file, book)),
+        sound=prove.summary(b"".join(report.ratios for report in reports), _unit(plan)),
+        joins=record.proof.joins,
+    )
+
+
+async def _check_sources(record: Record, root: str, context: StepContext) -> None:
+    playing = [record.files[index] for index in record.plan.order.files]
+    digests = await together(
+        [partial(context.work, inspect.payload_sha256, os.path.join(root, file.path)) for file in playing]
+    )
+    if [one.sha256 for one in record.pieces] != digests:
+        raise NeedsAttention(
+            "proof.packets",
+            "The backup's audio is not what the book was copied from.",
+            remedy="Use another backup of this source.",
+            path=root,
+        )
+
+
+async def prove_alone(book: str, context: StepContext) -> BookFacts:
+    """Look at a book of which nothing else is known: it opens, and all of its audio decodes without an error.
+
+    That says nothing of what it should hold. Raises NeedsAttention ``proof.*``.
+    """
+    facts = await context.work(inspect.facts, book)
+    whole = RangeRequest(
+        path=book,
+        sample_rate=facts.sample_rate,
+        channels=facts.channels,
+        expected=(Expected(first=0, packets=facts.packets, sha256=""),),
+        windows=(),
+        least=None,
+        decoder_config=facts.decoder_config,
+    )
+    await context.work(inspect.check_range, whole, audio_seconds=facts.samples / max(1, facts.sample_rate))
+    return facts

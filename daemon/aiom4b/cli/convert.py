@@ -1,0 +1,181 @@
+"""What does a person see of a conversion? `aiom4b convert`: a progress bar, or one JSON document."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aiom4b.cli import output
+from aiom4b.errors import Aiom4bError, Exit
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from aiom4b.app import Outcome
+    from aiom4b.config import Settings
+    from aiom4b.models import Progress, Source
+
+
+def convert(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Folders or single files, a book each.")],
+    *,
+    library: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where finished books appear (paths.library).")
+    ] = None,
+    backup: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Where verified copies of the sources are kept (paths.backup).")
+    ] = None,
+    no_backup: Annotated[bool, typer.Option("--no-backup", help="Read the sources themselves, make no copy.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes that encode at once; 0 = all cores (encode.workers).")
+    ] = None,
+    order: Annotated[
+        str,
+        typer.Option(
+            metavar="names|tags",
+            help="Whose order counts where names and tags disagree; says too that no file is missing.",
+        ),
+    ] = "auto",
+    again: Annotated[bool, typer.Option("--again", help="Convert even what is in the library already.")] = False,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="FILE", help="Read this file instead of the usual ones.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document, errors too.")] = False,
+) -> None:
+    """Turn folders of MP3s (or AAC) into one proved .m4b each, and put them into the library.
+
+    Nothing is changed in the sources and nothing is replaced in the library. Ends with 0 only if every book was published,
+    or was there already from the same source.
+    """
+    from aiom4b import app, logs
+    from aiom4b import config as settings_of
+    from aiom4b.models import OrderChoice
+
+    if order not in set(OrderChoice):
+        raise typer.BadParameter("choose names or tags", param_hint="--order")
+    if backup is not None and no_backup:
+        raise typer.BadParameter("can't be given together with --backup", param_hint="--no-backup")
+    overrides: dict[str, Any] = {}
+    if library is not None:
+        overrides.setdefault("paths", {})["library"] = os.path.abspath(library)
+    if backup is not None:
+        overrides.setdefault("paths", {})["backup"] = os.path.abspath(backup)
+    if no_backup:
+        overrides["backup"] = {"enabled": False}
+    if workers is not None:
+        overrides["encode"] = {"workers": workers}
+    try:
+        settings = settings_of.load(config, overrides)
+        app.prepare_directories(settings, paths)
+    except Aiom4bError as error:
+        output.fail(error, json)
+    console = output.console()
+    live = console.is_terminal and not json
+    logs.configure("warning" if live or settings.log.level == "info" else settings.log.level, settings.log.format)
+    outcomes = _run(paths, settings, OrderChoice(order), again=again, live=live, quiet=json)
+    _report(outcomes, json=json)
+
+
+def _run(paths: list[str], settings: Settings, order: Any, *, again: bool, live: bool, quiet: bool) -> list[Outcome]:
+    import anyio
+
+    from aiom4b import app
+
+    watcher = _Bars(live=live, quiet=quiet)
+    try:
+        with watcher:
+            return anyio.run(lambda: app.convert_all(paths, settings, order=order, again=again, observer=watcher))
+    except KeyboardInterrupt:
+        output.talk("Interrupted. What is done is kept: the same command goes on from there.")
+        raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def _report(outcomes: list[Outcome], *, json: bool) -> None:
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if json:
+        from aiom4b.cli.book_json import book
+
+        output.print_json({"ok": not errors, "books": [book(outcome) for outcome in outcomes]})
+    if errors:
+        exits = {error.exit for error in errors}
+        raise typer.Exit(exits.pop() if len(exits) == 1 else Exit.FAILED)
+
+
+class _Bars:
+    """A bar for each book on a terminal, a line for each elsewhere. Progress is counted in encoded samples."""
+
+    def __init__(self, *, live: bool, quiet: bool) -> None:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self._quiet = quiet
+        self._console = output.console()
+        self._progress = Progress(
+            TextColumn("{task.fields[name]}", markup=False),
+            TextColumn("{task.fields[step]}", style="dim"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not live,
+            transient=True,
+        )
+        self._tasks: dict[int, tuple[TaskID, float, float]] = {}
+
+    def __enter__(self) -> None:
+        self._progress.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def began(self, book: int, source: Source) -> None:
+        """Open a bar."""
+        from aiom4b.adapters.files import displayable
+
+        seconds = sum(file.audio.seconds for file in source.files)
+        task = self._progress.add_task("", total=None, name=displayable(source.name)[:40], step="starting", speed="")
+        self._tasks[book] = (task, seconds, 0.0)
+
+    def progressed(self, book: int, progress: Progress) -> None:
+        """Move a bar; a new step starts a new one."""
+        task, seconds, began = self._tasks[book]
+        row = self._progress.tasks[self._progress.task_ids.index(task)]
+        if row.fields["step"] != progress.step:
+            self._progress.reset(task, total=progress.total, step=str(progress.step), speed="")
+            self._tasks[book] = (task, seconds, row.get_time())
+            return
+        elapsed = row.get_time() - began
+        speed = ""
+        if progress.step == "convert" and elapsed > 1 and progress.total:
+            speed = f"{seconds * progress.done / progress.total / elapsed:.0f}×"
+        self._progress.update(task, completed=progress.done, total=progress.total, speed=speed)
+
+    def ended(self, book: int, outcome: Outcome) -> None:
+        """Close a bar and say what became of the book."""
+        from aiom4b.adapters.files import displayable
+
+        if book in self._tasks:
+            self._progress.remove_task(self._tasks.pop(book)[0])
+        if self._quiet:
+            return
+        if outcome.error is not None:
+            output.talk(f"{displayable(outcome.path)}:")
+            output.print_error(outcome.error)
+            return
+        assert outcome.finished is not None
+        publication = outcome.finished.publication
+        where = displayable(publication.book)
+        if publication.already:
+            output.talk(f"already there: {where}")
+            return
+        line = outcome.finished.plan.timeline
+        length = line.samples / line.sample_rate
+        output.talk(
+            f"published: {where}\n  {length / 3600:.2f} h, {len(outcome.finished.plan.chapters)} chapters, in"
+            f" {outcome.seconds:.1f} s ({length / outcome.seconds:.0f}× real time)",
+            style="green",
+        )
+        for warning in outcome.finished.warnings:
+            output.talk(f"  note: {warning}", style="yellow")

@@ -1,0 +1,233 @@
+"""Where does the sound of this MP4 begin and end? Its boxes, read by ourselves before FFmpeg sees the file."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from aiom4b.engine.mpegtags import Sliceable
+from aiom4b.errors import NeedsAttention
+
+_MOST_INDEX = 1 << 28  # bytes; 20 hours take 13 MB
+_TOP = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"udta", b"meta", b"uuid", b"pdin", b"mfra"})
+_FRAGMENTS = frozenset({b"moof", b"sidx", b"styp"})
+_ENCRYPTED = frozenset({b"aavd", b"enca", b"drms", b"drmi", b"encv", b"drmt"})
+_PICTURES = frozenset({b"jpeg", b"png ", b"mjpa", b"mjpb"})  # covers and chapter pictures are tracks of "video"
+_COPY_AGAIN = "Copy the file again from where it came from."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """The sound of an MP4. ``start`` and ``stop`` bound what is presented, in ticks from the first packet (1/``timescale`` s).
+
+    ``edited`` says that an edit list set them; ``length`` is the sum of all packets' durations in ticks.
+    """
+
+    packets: int
+    payload_bytes: int
+    timescale: int
+    length: int
+    start: int
+    stop: int
+    edited: bool
+    other_sound: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Trak:
+    handler: bytes = b""
+    timescale: int = 0
+    entries: list[bytes] = field(default_factory=list)
+    encrypted: bool = False
+    packets: int = 0
+    payload_bytes: int = 0
+    durations: list[tuple[int, int]] = field(default_factory=list)
+    last_chunk: int = 0
+    edits: list[tuple[int, int]] = field(default_factory=list)
+
+
+def sound_track(data: Sliceable) -> Track:
+    """Read which part of which track a player presents.
+
+    Raises NeedsAttention ``audio.truncated`` (a box reaches beyond the end, or the index is missing), ``audio.encrypted``,
+    ``audio.video``, ``audio.no_sound``, ``audio.unsupported_codec``, ``audio.fragmented``, ``audio.edited`` (an edit list of
+    several pieces) and ``audio.corrupt`` (boxes that contradict each other).
+    """
+    moov, brand = _top_level(data)
+    try:
+        movie_timescale, traks = _movie(moov)
+    except (IndexError, ValueError) as error:
+        raise _corrupt(str(error)) from error
+    sound = [trak for trak in traks if trak.handler == b"soun"]
+    if brand == b"aaxc" or any(trak.encrypted for trak in traks):
+        raise NeedsAttention(
+            "audio.encrypted",
+            "This audiobook is locked for the account that bought it.",
+            remedy="Audible's AAX and AAXC files can't be opened yet; unlock it with another program and drop the result.",
+        )
+    if any(trak.handler == b"vide" and not _PICTURES.issuperset(trak.entries) for trak in traks):
+        raise NeedsAttention(
+            "audio.video",
+            "This MP4 is a video, not an audiobook.",
+            remedy="Take the file out of the folder, or extract its sound.",
+        )
+    if not sound or not sound[0].packets:
+        raise NeedsAttention("audio.no_sound", "This MP4 holds no sound.", remedy="Take the file out of the folder.")
+    trak = sound[0]
+    if trak.entries != [b"mp4a"]:
+        coding = b", ".join(trak.entries).decode("ascii", "replace")
+        raise NeedsAttention(
+            "audio.unsupported_codec",
+            f"The sound of this MP4 is coded as “{coding}”; only AAC is supported.",
+            remedy="Convert it to MP3 or AAC first.",
+        )
+    length = sum(count * ticks for count, ticks in trak.durations)
+    if not trak.timescale or not movie_timescale or sum(count for count, _ in trak.durations) != trak.packets:
+        raise _corrupt("its tables of time don't agree")
+    if trak.last_chunk >= len(data):
+        raise _truncated("its sound lies beyond the end of the file")
+    start, stop = _presented(trak, length, movie_timescale)
+    return Track(
+        packets=trak.packets,
+        payload_bytes=trak.payload_bytes,
+        timescale=trak.timescale,
+        length=length,
+        start=start,
+        stop=stop,
+        edited=bool(trak.edits),
+        other_sound=len(sound) - 1,
+    )
+
+
+def _presented(trak: _Trak, length: int, movie_timescale: int) -> tuple[int, int]:
+    pieces = [(duration, start) for duration, start in trak.edits if start >= 0]  # -1 is a pause before the sound
+    if len(pieces) > 1:
+        raise NeedsAttention(
+            "audio.edited",
+            "This MP4 is a cut of several pieces of its recording.",
+            remedy="Export it again from the program in which it was cut.",
+        )
+    if not pieces:
+        return 0, length
+    duration, start = pieces[0]
+    stop = start + round(duration * trak.timescale / movie_timescale)
+    # the edit list counts in ticks of the movie, often milliseconds: within one tick it means the end of the track
+    if not duration or abs(stop - length) <= trak.timescale / movie_timescale:
+        stop = length
+    return min(start, length), max(min(start, length), min(stop, length))
+
+
+def _top_level(data: Sliceable) -> tuple[bytes, bytes]:
+    """Return the content of ``moov`` and the major brand."""
+    moov, brand, at, end = b"", b"", 0, len(data)
+    while at + 8 <= end:
+        size, kind, body = _head(data[at : min(at + 16, end)], at)
+        stop = at + size if size else end
+        if kind in _FRAGMENTS:
+            raise NeedsAttention(
+                "audio.fragmented",
+                "This MP4 is cut into fragments for streaming.",
+                remedy="Copy it into an ordinary .m4b with another program, without encoding it again.",
+            )
+        if kind not in _TOP and moov:
+            break  # whatever follows a complete file is none of it
+        if stop > end or stop < body:
+            raise _truncated(f"its part “{kind.decode('ascii', 'replace')}” is not whole")
+        if kind == b"ftyp":
+            brand = data[body : min(body + 4, stop)]
+        elif kind == b"moov":
+            if stop - body > _MOST_INDEX:
+                raise _corrupt("its index is too large to be true")
+            moov = data[body:stop]
+        at = stop
+    if not moov:
+        raise _truncated("its index is missing")
+    return moov, brand
+
+
+def _head(head: bytes, at: int) -> tuple[int, bytes, int]:
+    size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+    if size == 1:
+        return int.from_bytes(head[8:16], "big"), kind, at + 16
+    return size, kind, at + 8
+
+
+def _boxes(data: bytes, at: int = 0) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (type, content) of the boxes inside another one."""
+    while at + 8 <= len(data):
+        size, kind, body = _head(data[at : at + 16], at)
+        stop = at + size if size else len(data)
+        if not body <= stop <= len(data):
+            raise ValueError("a part is larger than what it is in")
+        yield kind, data[body:stop]
+        at = stop
+
+
+def _number(data: bytes, at: int, size: int = 4) -> int:
+    if at + size > len(data):
+        raise ValueError("a table is too short")
+    return int.from_bytes(data[at : at + size], "big")
+
+
+def _movie(moov: bytes) -> tuple[int, list[_Trak]]:
+    timescale, traks = 0, []
+    for kind, body in _boxes(moov):
+        if kind == b"mvhd":
+            timescale = _number(body, 20 if body[0] == 1 else 12)
+        elif kind == b"trak":
+            trak = _Trak()
+            _read(body, trak)
+            traks.append(trak)
+    return timescale, traks
+
+
+def _read(content: bytes, trak: _Trak) -> None:
+    for kind, body in _boxes(content):
+        match kind:
+            case b"mdia" | b"minf" | b"stbl" | b"edts":
+                _read(body, trak)
+            case b"mdhd":
+                trak.timescale = _number(body, 20 if body[0] == 1 else 12)
+            case b"hdlr" if not trak.handler:  # QuickTime has a second one, for the data
+                trak.handler = body[8:12]
+            case b"stsd":
+                for entry, inside in _boxes(body, 8):
+                    trak.entries.append(entry)
+                    trak.encrypted |= entry in _ENCRYPTED or b"sinf" in inside[:512]
+            case b"stsz":
+                trak.packets = _number(body, 8)
+                each = _number(body, 4)
+                trak.payload_bytes = each * trak.packets if each else sum(_table(body, 12, trak.packets))
+            case b"stts":
+                flat = _table(body, 8, 2 * _number(body, 4))
+                trak.durations = list(zip(flat[::2], flat[1::2], strict=True))
+            case b"stco":
+                trak.last_chunk = max(_table(body, 8, _number(body, 4)), default=0)
+            case b"co64":
+                trak.last_chunk = max(_table(body, 8, _number(body, 4), "Q"), default=0)
+            case b"elst":
+                width = 8 if body[0] == 1 else 4
+                for at in range(8, 8 + _number(body, 4) * (2 * width + 4), 2 * width + 4):
+                    start = _number(body, at + width, width)
+                    trak.edits.append((_number(body, at, width), start if start < 1 << 8 * width - 1 else -1))
+
+
+def _table(body: bytes, at: int, count: int, code: str = "I") -> array[int]:
+    numbers = array(code)
+    content = body[at : at + count * numbers.itemsize]
+    if len(content) != count * numbers.itemsize:
+        raise ValueError("a table is too short")
+    numbers.frombytes(content)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers
+
+
+def _corrupt(why: str) -> NeedsAttention:
+    return NeedsAttention("audio.corrupt", f"This MP4 is damaged: {why}.", remedy=_COPY_AGAIN)
+
+
+def _truncated(why: str) -> NeedsAttention:
+    return NeedsAttention("audio.truncated", f"This MP4 is not complete: {why}.", remedy=_COPY_AGAIN)
