@@ -112,8 +112,7 @@ async def opened(
     Raises Transient ``book.busy`` when another process converts the same source.
     """
     directory = work_dir(library, source.fingerprint)
-    with files.translated(directory, "making the work directory"):
-        await anyio.to_thread.run_sync(files.make_directories, directory)
+    await anyio.to_thread.run_sync(files.make_directories, directory)
     busy = Transient(
         "book.busy",
         f"{files.displayable(source.name)} is being converted by another process.",
@@ -123,7 +122,7 @@ async def opened(
     lock = os.path.join(os.path.dirname(directory), f"{os.path.basename(directory)}.lock")
     with files.locked(lock, busy):
         # The one who held the lock before us may have finished and removed it all.
-        os.makedirs(directory, exist_ok=True)
+        await anyio.to_thread.run_sync(files.make_directories, directory)
         yield directory, FileJournal(directory, report)
         await anyio.to_thread.run_sync(_remove, directory)
 

@@ -17,7 +17,7 @@ INPUT_BYTES = 20 << 20
 _INPUT_SIDE = 10_000
 _INPUT_PIXELS = 50_000_000
 _SMALLEST_SIDE = 16
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # MPO: a JPEG of several pictures, as phones make them
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _UPRIGHT = (None, 1)
 _ORIENTATION = 0x0112
 # Longest side and quality, the next when the bytes are too many: noise of 1000 x 1000 at 70 stays below 1 MB.

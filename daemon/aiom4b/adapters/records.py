@@ -64,7 +64,7 @@ def folder(library: str) -> str:
 
 def write(library: str, record: Record) -> None:
     """Write a record durably; one of the same id is replaced, since the id stands for the same bytes."""
-    os.makedirs(folder(library), exist_ok=True)
+    files.make_directories(folder(library))
     # Identity first, so that looking for a fingerprint reads only the beginning of each record.
     document = {
         "v": VERSION,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from aiom4b.book import numbers
 from aiom4b.book.numbers import Words, vocabulary
@@ -26,6 +26,7 @@ _BEING_WRITTEN = (
 _UNPACKING = ("_unpack_", "_failed_")  # SABnzbd's names for a folder it hasn't finished, or could not
 _RSYNC = re.compile(r"\..+\.[A-Za-z0-9]{2,4}\.[A-Za-z0-9]{6}")
 _LONGEST_JINGLE_SECONDS = 60
+_MOST = 5000  # no book has more tracks: a total beyond is a mistake
 
 _WAIT_OR_CHOOSE = (
     "Add what is missing, or wait for it; if the book is whole as it is, say so with --order names or --order tags."
@@ -123,43 +124,45 @@ def _missing_discs(missing: Sequence[int], present: Sequence[int], witness: str)
 def _absent(present: set[int], total: int | None) -> list[int]:
     """Return the numbers of a series that are not there; a total below the highest number is no total."""
     low, high = min(present), max(present)
-    if total is not None and total >= high:
+    promised = total is not None and high <= total <= _MOST
+    if promised and total is not None:
         low, high = min(low, 1), total
-    missing = [number for number in range(low, high + 1) if number not in present]
-    return missing if total is not None or len(missing) <= len(present) else []
+    elif high - low >= 2 * len(present):
+        return []
+    return [number for number in range(low, high + 1) if number not in present]
 
 
 def _totals(files: Sequence[SourceFile]) -> _Sign | None:
-    """A total may count the disc's tracks or the book's: the files must fall short of it both ways."""
-    by_disc: dict[int | None, list[SourceFile]] = {}
+    """A total counts the tracks of a disc, or of the book if it is the number of all files there are."""
+    folders = numbers.disc_folders(file.path for file in files)
+    by_disc: dict[tuple[int | None, str], list[SourceFile]] = {}
     for file in files:
-        by_disc.setdefault(file.tags.disc, []).append(file)
-    for disc, members in by_disc.items():
+        folder = file.path.rpartition("/")[0]
+        by_disc.setdefault((file.tags.disc, folder if folder in folders else ""), []).append(file)
+    for (disc, folder), members in by_disc.items():
         total = _agreed(file.tags.track_total for file in members)
-        if total is not None and len(members) < total and len(files) < total:
-            where = f"Disc {disc}" if disc is not None and len(by_disc) > 1 else "The book"
-            return _fewer(where, len(members), total, _gaps({file.tags.track for file in members}, total))
+        tracks = [file.tags.track or 0 for file in members]
+        if total is not None and len(members) < total != len(files) and max(tracks) <= total <= _MOST:
+            where = f"Disc {disc}" if disc is not None else _shown(folder)
+            return _fewer(where if len(by_disc) > 1 else "The book", total, tracks)
     read = [numbers.part_of_total(numbers.words(numbers.stem(file.path))) for file in files]
     named = [pair for pair in read if pair is not None]
-    totals = {total for _, total in named}
-    if len(named) == len(files) and len(totals) == 1 and len(files) < max(totals):
-        return _fewer("By its names the book", len(files), max(totals), _gaps({part for part, _ in named}, max(totals)))
+    parts = {part for part, _ in named}
+    total = _agreed(pair and pair[1] for pair in read)
+    if total is not None and len(parts) == len(files) < total and max(parts) <= total <= _MOST:
+        return _fewer("By the file names the book", total, sorted(parts))
     return None
 
 
-def _fewer(where: str, count: int, total: int, missing: Sequence[int]) -> _Sign:
-    named = f"; {_counted('track', missing)} missing" if missing else ""
+def _fewer(where: str, total: int, tracks: Sequence[int]) -> _Sign:
+    missing = [number for number in range(1, total + 1) if number not in tracks]
+    # Otherwise the tracks are not numbered well enough to say which ones.
+    which = f"; {_counted('track', missing).lower()} missing" if len(tracks) + len(missing) == total else ""
     return (
         "source.tracks_fewer_than_total",
-        f"{where} should have {total} tracks, but there {'is' if count == 1 else 'are'} {count}{named}.",
+        f"{where} should have {total} tracks, but there {'is' if len(tracks) == 1 else 'are'} {len(tracks)}{which}.",
         _WAIT_OR_CHOOSE,
     )
-
-
-def _gaps(present: Iterable[int | None], total: int) -> list[int]:
-    known = set(present)
-    missing = [number for number in range(1, total + 1) if number not in known]
-    return missing if len(known) + len(missing) <= total + 1 and None not in known else []
 
 
 def _agreed(totals: Iterable[int | None]) -> int | None:
@@ -199,9 +202,9 @@ def _skipped(present: set[int]) -> list[int]:
     """Return the numbers left out between the lowest and the highest; a jump to 201 or 1001 only begins a new disc."""
     missing: list[int] = []
     ordered = sorted(present)
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in pairwise(ordered):
         if after % 100 != 1:
-            missing.extend(range(before + 1, min(after, before + 1 + 1000)))
+            missing.extend(range(before + 1, min(after, before + 1 + _MOST)))
     return missing if len(missing) <= len(present) else []
 
 
@@ -231,7 +234,7 @@ def _met(files: Sequence[SourceFile]) -> bool:
     if tagged is None or len({disc for disc, _ in tagged}) > 1:
         return False
     total = _agreed(file.tags.track_total for file in files)
-    return {track for _, track in tagged} == set(range(1, (total or 0) + 1))
+    return total == len(files) and sorted(track for _, track in tagged) == list(range(1, len(files) + 1))
 
 
 def _series_gap(rows: Sequence[Words]) -> list[int]:

@@ -19,8 +19,7 @@ MAX_NAME_BYTES = 200
 _BIDI = {*"\u061c\u200e\u200f\ufeff", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
 _SPOKEN = str.maketrans({"/": "-", "\\": "-", "|": "-", '"': "'", "*": "", "?": "", "<": "", ">": ""})
 _EMPTY_BRACKETS = re.compile(r"\(\s*\)|\[\s*\]|\{\s*\}")
-_FIELDS = "author authors title subtitle series part year narrator asin".split()
-_NUMBERED = re.compile(r" \(\d+\)$")
+_FIELDS = ("author", "authors", "title", "subtitle", "series", "part", "year", "narrator", "asin")
 
 
 def target(metadata: Metadata, template: str) -> str:
@@ -38,7 +37,7 @@ def target(metadata: Metadata, template: str) -> str:
     *folders, last = patterns
     parts = [(_filled(pattern, values), {field for _, field in pattern}) for pattern in folders]
     kept = [(name, fields) for name, fields in parts if name]
-    stem = _filled([(literal, field) for literal, field in last], values).removesuffix(SUFFIX)
+    stem = _filled(last, values).removesuffix(SUFFIX)
     stem = clean_name(stem, reserve=len(SUFFIX)) or clean_name(values["title"], reserve=len(SUFFIX))
     names = [clean_name(name) or "_" for name, _ in kept]
     if not kept or not kept[-1][1] & {"title", "asin"}:

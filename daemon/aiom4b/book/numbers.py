@@ -24,11 +24,13 @@ def vocabulary(text: str) -> frozenset[str]:
 
 _DISC_WORDS = vocabulary("cd disc disk disque disco dvd mc tape cassette kassette side seite диск")
 _PART_WORDS = vocabulary("part pt parte partie teil deel del część часть")
+_VOLUME_WORDS = vocabulary("book buch livre libro vol volume band tome")
 _COUNTING_WORDS = (
     _DISC_WORDS
     | _PART_WORDS
     | vocabulary("chapter chap ch kapitel kap chapitre capítulo capitolo hoofdstuk rozdział глава")
-    | vocabulary("track titel episode folge act akt book buch livre libro vol volume band tome file section")
+    | vocabulary("track titel episode folge act akt file section")
+    | _VOLUME_WORDS
 )
 _OF = vocabulary("of von de di sur van av z из")
 
@@ -141,11 +143,12 @@ def disc_folders(paths: Iterable[str]) -> dict[str, Disc]:
 
 
 def part_of_total(row: Words) -> tuple[int, int] | None:
-    """Return (3, 12) where a name says ``3 of 12``."""
+    """Return (3, 12) where a name says ``3 of 12``, and not of the volumes of a series."""
     for place, word in enumerate(row):
         value = number(word)
         total = _total(row[place + 1 :])
-        if value is not None and total is not None:
+        volume = place > 0 and row[place - 1] in _VOLUME_WORDS
+        if value is not None and total is not None and not volume:
             return value, total
     return None
 

@@ -247,9 +247,9 @@ def scan(data: Sliceable) -> AudioFacts:
     if sys.byteorder == "big":
         anchors.byteswap()
 
-    leading = data[begin:first].strip(b"\0")
+    leading = 0 if _all_zeros(data, begin, first) else first - begin
     _refuse_other_kinds(data, [(begin, first), *((start, stop) for _, start, stop in walk.gaps)], kind)
-    if walk.audio_bytes < _LEAST_AUDIO * (walk.audio_bytes + walk.gap_bytes + len(leading)):
+    if walk.audio_bytes < _LEAST_AUDIO * (walk.audio_bytes + walk.gap_bytes + leading):
         raise NeedsAttention(
             "audio.corrupt",
             "Less than nine tenths of this MP3 are sound; the rest can't be read.",
@@ -265,7 +265,7 @@ def scan(data: Sliceable) -> AudioFacts:
             drop = min(total - skip, max(0, info.padding - _DECODER_DELAY - missing))
     damage = _damage(walk, data[front : front + 8], version, declared=declared, frame_seconds=per_frame / rate)
     if leading:
-        damage.insert(0, Damage(code="mp3.junk", second=0.0, detail=f"{first - begin} bytes before the first frame"))
+        damage.insert(0, Damage(code="mp3.junk", second=0.0, detail=f"{leading} bytes before the first frame"))
     return AudioFacts(
         codec=Codec.MP3,
         sample_rate=rate,
@@ -319,6 +319,11 @@ def _first_frame(data: Sliceable, position: int, end: int) -> int:
                 remedy="Convert it to an ordinary MP3 with the program that made it, for example with LAME.",
             )
     raise _not_audio()
+
+
+def _all_zeros(data: Sliceable, begin: int, end: int) -> bool:
+    """Whether nothing but padding lies between; in windows, since it may be most of a large file."""
+    return not any(data[at : min(at + _WINDOW, end)].strip(b"\0") for at in range(begin, end, _WINDOW))
 
 
 def _headers(data: Sliceable, position: int, end: int) -> Iterator[int]:

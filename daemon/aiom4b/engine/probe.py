@@ -103,7 +103,7 @@ class _Hashing:
         while start < stop:
             piece = os.pread(self._descriptor, min(stop - start, _BLOCK), start)
             if not piece:
-                break  # it shrank: the comparison of identities tells
+                raise _changed("This file became shorter while it was read.")
             pieces.append(piece)
             start += len(piece)
         return b"".join(pieces)
@@ -138,12 +138,14 @@ def examine(path: str, limits: ProbeLimits) -> Examined:
             before = files.identity(os.fstat(descriptor))
             try:
                 examined = _examine(path, descriptor, before, limits)
-            except Aiom4bError as error:
-                _check_unchanged(path, descriptor, before)
-                error.path = error.path or path
+            except NeedsAttention:
+                _check_unchanged(path, descriptor, before)  # a verdict on half-written bytes is none
                 raise
             _check_unchanged(path, descriptor, before)
             return examined
+    except Aiom4bError as error:
+        error.path = error.path or path
+        raise
     finally:
         os.close(descriptor)
 
@@ -151,12 +153,13 @@ def examine(path: str, limits: ProbeLimits) -> Examined:
 def _check_unchanged(path: str, descriptor: int, before: FileIdentity) -> None:
     """Compare both what we read and what the name stands for now: FFmpeg opens the name once more."""
     if files.identity(os.fstat(descriptor)) != before or files.identity(os.lstat(path)) != before:
-        raise Transient(
-            "source.changed",
-            f"{files.displayable(path)} changed while it was read.",
-            remedy="It is read again as soon as it stays the same; nothing is to be done.",
-            path=path,
-        )
+        raise _changed(f"{files.displayable(path)} changed while it was read.")
+
+
+def _changed(reason: str) -> Transient:
+    return Transient(
+        "source.changed", reason, remedy="It is read again as soon as it stays the same; nothing is to be done."
+    )
 
 
 def _examine(path: str, descriptor: int, identity: FileIdentity, limits: ProbeLimits) -> Examined:

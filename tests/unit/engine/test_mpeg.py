@@ -72,8 +72,8 @@ def test_padding_is_taken_off_exactly_however_long_the_sound_is(length):
     data = sound.mp3(pcm, 44100)
     facts = mpeg.scan(data)
     assert facts.samples == sound.decoded(data).shape[1]
-    # less than a decoder's delay of padding can't be taken off: FFmpeg leaves some silence, and so do we
-    assert facts.samples == length or (facts.end_discard == 0 and 0 < facts.samples - length < 529)
+    # FFmpeg's own muxer can't write some paddings; then a little silence stays, never is a sample lost
+    assert length <= facts.samples < length + 529
 
 
 def test_plain_stereo_and_joint_stereo_are_two_channels():

@@ -94,7 +94,8 @@ def test_an_m4a_presents_exactly_the_samples_it_was_made_of(examine, size, times
     data = sound.m4a(pcm, 22050, movie_timescale=timescale)
     found = examine(data, "a.m4a")
     audio = found.audio
-    with av.open(io.BytesIO(data)) as container:
+    # with its edit list in milliseconds FFmpeg itself loses the last packet of 1025 samples
+    with av.open(io.BytesIO(data), options={"ignore_editlist": "1"}) as container:
         packets = sum(1 for packet in container.demux(audio=0) if packet.size)
         config = container.streams.audio[0].codec_context.extradata
     assert (audio.codec, audio.samples, audio.start_skip, audio.frames) == (Codec.AAC, size, 1024, packets)
@@ -198,10 +199,10 @@ def test_a_file_with_a_tag_in_a_foreign_encoding_is_read(examine):
         (patched(M4A, b"mp4a", 0, b"ec-3"), "audio.unsupported_codec"),
         (patched(M4A, b"soun", 0, b"text"), "audio.no_sound"),
         (patched(M4A, b"soun", 0, b"vide"), "audio.video"),
-        (patched(M4A, b"stsz", 8, b"\xff\xff\xff\xff"), "audio.corrupt"),
-        (patched(M4A, b"stts", 4, b"\xff\xff\xff\xff"), "audio.corrupt"),
-        (patched(M4A, b"mdhd", 12, b"\0\0\0\0"), "audio.corrupt"),
-        (patched(M4A, b"stco", 8, b"\x7f\0\0\0"), "audio.truncated"),
+        (patched(M4A, b"stsz", 12, b"\xff\xff\xff\xff"), "audio.corrupt"),
+        (patched(M4A, b"stts", 8, b"\xff\xff\xff\xff"), "audio.corrupt"),
+        (patched(M4A, b"mdhd", 16, b"\0\0\0\0"), "audio.corrupt"),
+        (patched(M4A, b"stco", 12, b"\x7f\0\0\0"), "audio.truncated"),
         (sound.m4a(VOICE, 22050, codec="alac"), "audio.unsupported_codec"),
         (sound.m4a(VOICE, 22050, fragmented=True), "audio.fragmented"),
         (sound.mp3(VOICE, 22050)[:-3000], "audio.truncated"),
@@ -297,7 +298,7 @@ def test_a_file_that_changes_while_it_is_read_is_looked_at_again_later(tmp_path,
     monkeypatch.setattr(mpeg, "scan", interrupted)
     with pytest.raises(Transient) as caught:
         probe.examine(str(path), LIMITS)
-    assert caught.value.code == "source.changed"
+    assert (caught.value.code, caught.value.path) == ("source.changed", str(path))
 
 
 def test_a_failing_disk_is_an_error_and_not_a_short_file(examine, monkeypatch):

@@ -81,15 +81,12 @@ class _Package:
         named = {meta.get("name", ""): text.line(meta.get("content", "")) for meta in self._metas}
         if name := named.get("calibre:series"):
             return (SeriesEntry(name=name, part=_part(named.get("calibre:series_index", ""))),)
-        entries = []
-        for meta in self._metas:
-            if (
-                meta.get("property") == "belongs-to-collection"
-                and self.refined(meta, "collection-type") in {"", "series"}
-                and (name := _text(meta))
-            ):
-                entries.append(SeriesEntry(name=name, part=_part(self.refined(meta, "group-position"))))
-        return tuple(entries)
+        collections = [meta for meta in self._metas if meta.get("property") == "belongs-to-collection"]
+        return tuple(
+            SeriesEntry(name=_text(meta), part=_part(self.refined(meta, "group-position")))
+            for meta in collections
+            if _text(meta) and self.refined(meta, "collection-type") in {"", "series"}
+        )
 
     def identifier(self, scheme: str, form: str) -> str:
         """Return the identifier of a scheme, written as an attribute or as in ``urn:isbn:…``, when it has its form."""

@@ -80,7 +80,6 @@ def read_tags(path: str, codec: Codec) -> FileTags:
     found = _found(path, codec)
     fields: dict[str, Any] = {name: _joined(found.first(keys), text.line) for name, keys in _LINES.items()}
     fields |= {name: _joined(found.first(keys), text.prose) for name, keys in _PROSE.items()}
-    fields["genre"] = text.line(fields["genre"].replace("\0", "; "))
     if not fields["series"]:
         fields |= _grouped(_joined(found.first(_GROUPING), text.line))
     fields["series_part"] = fields["series_part"].partition("/")[0].strip()  # MVIN may be "2/5"
