@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from aiom4b.book import metadata, numbers
 from aiom4b.book.naming import clean_text, clean_title
-from aiom4b.models import Chapter, ChapterList, Mark, Order, Samples, Source, SourceFile
+from aiom4b.models import Chapter, ChapterList, Order, Samples, Source, SourceFile
 
 MAX_TITLE = 300
 """Characters of a title that players were seen to read whole."""
@@ -19,9 +19,8 @@ _FORGIVEN_SECONDS = 1
 _PULLED_SECONDS = 5
 """A first chapter that begins later leaves something before it that is heard as a chapter of its own."""
 
-_CONTINUED = re.compile(
-    r"\s*(?:\(\s*\d{1,3}:\d\d(?::\d\d)?(?:\.\d+)?\s*\)|[-(]?\s*\bcontinued\b\s*\)?)\s*$", re.IGNORECASE
-)
+_CONTINUED = re.compile(r"\s*(?:\(\d{1,3}:\d\d(?::\d\d)?(?:\.\d+)?\)|[-–(]\s*continued\)?)\s*$", re.IGNORECASE)
+_AROUND = " -–—_.,:"
 _GENERIC = re.compile(r"(?:audio ?)?(?:track|titel|piste|spur|pista|file)?[\s_#.-]*\d+", re.IGNORECASE)
 _LEADING_NUMBER = re.compile(r"(?:track\s*)?\d{1,4}(?=[\s._)\]-]|$)[\s._)\]-]*", re.IGNORECASE)
 
@@ -69,13 +68,14 @@ def decide(
         marks, objection = _listed(book, lists)
         if objection:
             warnings.append(f"The chapters of {origin} were not used: {objection}.")
-        else:
+        elif marks:
             return _finished(book, marks), origin, tuple(warnings)
     if _has_own_chapters(files):
         marks = _embedded(book, warnings)
         return _finished(book, marks), "chapters inside the files", tuple(warnings)
-    if 2 * sum(bool(file.tags.markers) for file in files) >= len(files):
-        return _finished(book, _overdrive(book)), "OverDrive markers", tuple(warnings)
+    marks = _overdrive(book)
+    if marks and 2 * sum(bool(file.tags.markers) for file in files) >= len(files):
+        return _finished(book, marks), "OverDrive markers", tuple(warnings)
     marks = list(zip(book.starts, book.titles, strict=True))
     return _finished(book, marks), "one chapter per file", tuple(warnings)
 
@@ -96,7 +96,9 @@ def _listed(book: _Book, lists: Sequence[ChapterList]) -> tuple[_Marks, str]:
     """Lay a list on the book's timeline; return the marks, or the reason why it can't be about this book."""
     places = {file.path: place for place, file in enumerate(book.files)}
     marks: _Marks = []
-    named = set()
+    named: set[int] = set()
+    if len(book.files) > 1 and sum(len(one.marks) for one in lists) == 1:
+        return [], "there is only one"
     for one in lists:
         place = places.get(one.file) if one.file is not None else 0
         if place is None:
@@ -108,7 +110,8 @@ def _listed(book: _Book, lists: Sequence[ChapterList]) -> tuple[_Marks, str]:
         if one.file is None and len(one.marks) > 3 and 2 * last < end:
             return [], "it ends before half of the audio is over"
         named.update({place} if one.file is not None else places.values())
-        marks += [(min(book.at(mark.start_us, after), end), mark.title) for mark in one.marks]
+        positions = [(book.at(mark.start_us, after), mark.title) for mark in one.marks]
+        marks += [mark for mark in positions if mark[0] < end]
     if len(named) < len(book.files):
         # The files that a cue leaves out are chapters as they are.
         marks += [(book.starts[place], book.titles[place]) for place in places.values() if place not in named]
@@ -174,41 +177,41 @@ def _titles(files: Sequence[SourceFile], names: Sequence[str]) -> tuple[str, ...
     nothing. A single file keeps whatever it has: there is nothing to tell apart.
     """
     tagged = [clean_text(file.tags.title) for file in files]
-    from_names = _from_names(files, names)
     if len(files) == 1:
-        return (tagged[0] or names[0],) if names else (tagged[0] or "Chapter 1",)
-    usable = _tell_apart(tagged)
-    fallback = from_names if _tell_apart(from_names) else [""] * len(files)
+        return (tagged[0] or (names[0] if names else "Chapter 1"),)
+    stems = [clean_title(numbers.stem(file.path)) for file in files]
+    from_tags = _telling(tagged, _without(tagged, names))
+    from_names = _telling(stems, _unnumbered(_without(stems, names), names))
     return tuple(
-        (title if usable and not _GENERIC.fullmatch(title) else "") or other or f"Chapter {place}"
-        for place, (title, other) in enumerate(zip(tagged, fallback, strict=True), start=1)
+        tag or name or f"Chapter {place}"
+        for place, (tag, name) in enumerate(zip(from_tags, from_names, strict=True), start=1)
     )
 
 
-def _tell_apart(titles: Sequence[str]) -> bool:
-    common = Counter(title.casefold() for title in titles).most_common(1)[0][1]
-    counting = sum(not title or bool(_GENERIC.fullmatch(title)) for title in titles)
-    return max(common, counting) <= metadata.SAME_SHARE * len(titles)
+def _telling(titles: Sequence[str], stripped: Sequence[str]) -> list[str]:
+    """Return the stripped titles, "" for those that name nothing; all "" if too few of them do."""
+    useful = ["" if not text or _GENERIC.fullmatch(text) else text for text in stripped]
+    common = max(*Counter(map(str.casefold, titles)).values(), *Counter(map(str.casefold, useful)).values(), 0)
+    return useful if common <= metadata.SAME_SHARE * len(titles) else [""] * len(titles)
 
 
-def _from_names(files: Sequence[SourceFile], names: Sequence[str]) -> list[str]:
-    """Strip what all share: the book's title, its people, and as many leading numbers as every name has."""
-    stripped = [_without(clean_title(numbers.stem(file.path)), names) for file in files]
-    while all(_LEADING_NUMBER.match(text) for text in stripped):
-        stripped = [_LEADING_NUMBER.sub("", text, count=1) for text in stripped]
-        stripped = [_without(text, names) for text in stripped]
-    return [text.strip(" -–—_.,:") for text in stripped]
+def _unnumbered(texts: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Strip leading numbers, as many as most of the names have, and what they stood before."""
+    stripped = list(texts)
+    while 2 * sum(bool(_LEADING_NUMBER.match(text)) for text in stripped) > len(stripped):
+        stripped = _without([_LEADING_NUMBER.sub("", text, count=1) for text in stripped], names)
+    return stripped
 
 
-def _without(text: str, names: Sequence[str]) -> str:
-    """Remove the names from both ends, where they end at a border of words."""
-    changed = True
-    while changed:
-        changed = False
-        for name in sorted(set(names), key=len, reverse=True):
-            pattern = re.escape(name)
-            for place in (rf"^{pattern}(?!\w)[\s_.,:–—-]*", rf"[\s_.,:–—-]*(?<!\w){pattern}$"):
-                shorter = re.sub(place, "", text, flags=re.IGNORECASE)
-                if shorter != text:
-                    text, changed = shorter, True
-    return text
+def _without(texts: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Remove the book's title and people from either end, where more than half of the texts have them there.
+
+    In a single title they may well belong: "Emma Meets Mr Knightley".
+    """
+    stripped = list(texts)
+    for name in sorted(set(names), key=lambda name: (-len(name), name)):
+        for place in (rf"^{re.escape(name)}(?!\w)", rf"(?<!\w){re.escape(name)}$"):
+            pattern = re.compile(place, re.IGNORECASE)
+            if 2 * sum(bool(pattern.search(text)) for text in stripped) > len(stripped):
+                stripped = [pattern.sub("", text).strip(_AROUND) if pattern.search(text) else text for text in stripped]
+    return stripped

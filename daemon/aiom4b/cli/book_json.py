@@ -33,10 +33,9 @@ def book(outcome: Outcome) -> dict[str, Any]:
     plan, line = finished.plan, finished.plan.timeline
     source = outcome.source
     assert source is not None
-    seconds = {"examine": outcome.examine_seconds, **finished.seconds, "total": outcome.seconds}
-    return {
-        **name("source", outcome.path),
-        **name("output", finished.publication.book),
+    seconds: dict[str, float] = {"examine": outcome.examine_seconds, **finished.seconds, "total": outcome.seconds}
+    document: dict[str, Any] = {**name("source", outcome.path), **name("output", finished.publication.book)}
+    return document | {
         "id": finished.publication.id,
         "already": finished.publication.already,
         "backup": finished.receipt.root if finished.receipt.copied else None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import numpy as np
 from aiom4b.adapters import files
 from aiom4b.engine import media, mpeg
 from aiom4b.engine.encode import Pcm
+from aiom4b.engine.slices import Slices
 from aiom4b.errors import NeedsAttention
 from aiom4b.models import AudioFacts, Codec, Name, Samples, Sha256, SourceFile
 
@@ -180,8 +180,13 @@ def _mp3_frames(recording: Recording, start: int, stop: int) -> Iterator[bytes]:
     number, offset = recording.anchor
     descriptor = files.open_regular(recording.path)
     try:
-        with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
-            for position, size in mpeg.frames(data, offset, stop - number)[start - number :]:
-                yield data[position : position + size]
+        data = Slices(descriptor, os.fstat(descriptor).st_size)
+        places = mpeg.frames(data, offset, stop - number)[start - number :]
+        if not places:
+            return
+        begin = places[0][0]
+        block = data.read(begin, sum(places[-1]))
     finally:
         os.close(descriptor)
+    for position, size in places:
+        yield block[position - begin : position - begin + size]

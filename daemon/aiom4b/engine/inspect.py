@@ -43,7 +43,7 @@ def facts(path: str) -> BookFacts:
             chapters = tuple(
                 Chapter(
                     title=str(chapter["metadata"].get("title", "")),
-                    start=Samples(round(chapter["start"] * chapter["time_base"] * rate)),
+                    start=Samples(round(chapter["start"] * (chapter["time_base"] or Fraction(0)) * rate)),
                 )
                 for chapter in container.chapters()
             )
@@ -277,4 +277,3 @@ def _whole_blocks(source: Pcm) -> Pcm:
     whole = np.pad(source, ((0, 0), (0, rest)))
     tame(whole)
     return whole
-

@@ -41,7 +41,7 @@ def pcm_of(frames: Sequence[av.AudioFrame], channels: int) -> NDArray[np.float32
     if any(len(one) != channels for one, _ in planes):
         raise ValueError("a frame has other channels")
     # The buffer of a plane may be longer than its samples: the AAC decoder keeps room for SBR.
-    joined = [b"".join([memoryview(one[channel])[:size] for one, size in planes]) for channel in range(channels)]  # type: ignore[arg-type]
+    joined = [b"".join([memoryview(one[channel])[:size] for one, size in planes]) for channel in range(channels)]
     return np.frombuffer(b"".join(joined), np.float32).reshape(channels, -1)
 
 

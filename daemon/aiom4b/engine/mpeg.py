@@ -221,7 +221,7 @@ def scan(data: Sliceable) -> AudioFacts:
     promises are all kept, and then nothing is dropped at the end.
 
     Flaws end up in ``damage``: ``mp3.junk`` (bytes that are no frames), ``mp3.truncated`` (the last frame is not whole and
-    not counted), ``mp3.cut_from_another`` (the first frame leans on data before the file), ``mp3.more_than_declared``.
+    not counted), ``mp3.last_frame_cut`` (the same where tags follow: no copy was cut short there), ``mp3.cut_from_another`` (the first frame leans on data before the file), ``mp3.more_than_declared``.
     Raises NeedsAttention ``audio.not_audio`` (no frames), ``audio.free_format``, ``audio.mixed_rates`` (frames of another
     rate or version that would be lost), ``audio.corrupt`` (under 90 % of the bytes are frames).
     """
@@ -263,7 +263,14 @@ def scan(data: Sliceable) -> AudioFacts:
         if declared is not None and walk.frames <= declared:
             missing = (declared - walk.frames) * per_frame
             drop = min(total - skip, max(0, info.padding - _DECODER_DELAY - missing))
-    damage = _damage(walk, data[front : front + 8], version, declared=declared, frame_seconds=per_frame / rate)
+    damage = _damage(
+        walk,
+        data[front : front + 8],
+        version,
+        declared=declared,
+        frame_seconds=per_frame / rate,
+        tagged=end < len(data),
+    )
     if leading:
         damage.insert(0, Damage(code="mp3.junk", second=0.0, detail=f"{leading} bytes before the first frame"))
     return AudioFacts(
@@ -285,7 +292,9 @@ def scan(data: Sliceable) -> AudioFacts:
     )
 
 
-def _damage(walk: _Walk, first: bytes, version: int, *, declared: int | None, frame_seconds: float) -> list[Damage]:
+def _damage(
+    walk: _Walk, first: bytes, version: int, *, declared: int | None, frame_seconds: float, tagged: bool
+) -> list[Damage]:
     damage = []
     if mpegtags.leans_back(first, version):
         damage.append(
@@ -298,8 +307,10 @@ def _damage(walk: _Walk, first: bytes, version: int, *, declared: int | None, fr
         detail = f"and {walk.gap_count - len(walk.gaps)} more places"
         damage.append(Damage(code="mp3.junk", second=walk.gaps[-1][0] * frame_seconds, detail=detail))
     if walk.cut:
+        # Tags come last: where some follow, the file was once written to its end.
+        code = "mp3.last_frame_cut" if tagged else "mp3.truncated"
         detail = "the last frame is not whole and was left out"
-        damage.append(Damage(code="mp3.truncated", second=walk.frames * frame_seconds, detail=detail))
+        damage.append(Damage(code=code, second=walk.frames * frame_seconds, detail=detail))
     if declared is not None and walk.frames > declared + 1:
         detail = f"{walk.frames} frames where the header promises {declared}; all are kept"
         damage.append(Damage(code="mp3.more_than_declared", second=declared * frame_seconds, detail=detail))

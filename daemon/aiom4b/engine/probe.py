@@ -6,12 +6,12 @@ import hashlib
 import os
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import overload
 
 import av
 
 from aiom4b.adapters import files
 from aiom4b.engine import boxes, media, mpeg
+from aiom4b.engine.slices import Slices
 from aiom4b.errors import Aiom4bError, NeedsAttention, Transient
 from aiom4b.models import AudioFacts, Codec, Damage, FileIdentity, Mark, Samples, Sha256
 
@@ -66,51 +66,27 @@ class Examined:
     chapters: tuple[Mark, ...]
 
 
-class _Hashing:
-    """Slices of an open file, each byte of which is hashed on the way, once and in order.
-
-    Read, not mapped: a file that shrinks under a map kills the process, and so does a disk that fails.
-    """
+class _Hashing(Slices):
+    """Slices of an open file, each byte of which is hashed on the way, once and in order."""
 
     def __init__(self, descriptor: int, size: int) -> None:
-        self._descriptor = descriptor
-        self._size = size
+        super().__init__(descriptor, size)
         self._hash = hashlib.sha256()
         self._hashed = 0
 
-    def __len__(self) -> int:
-        return self._size
-
-    @overload
-    def __getitem__(self, index: int) -> int: ...
-    @overload
-    def __getitem__(self, index: slice) -> bytes: ...
-    def __getitem__(self, index: int | slice) -> int | bytes:
-        if isinstance(index, int):
-            return self._read(index, index + 1)[0]
-        start, stop, _ = index.indices(self._size)
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes [start, stop), hashing what was not seen before."""
         while self._hashed < start <= self._hashed + _LEAP and self._hash_on():
             pass
+        block = super().read(start, stop)
         if start <= self._hashed < stop:  # the scan goes forward: hash while the bytes are at hand
-            block = self._read(start, stop)
             self._hash.update(memoryview(block)[self._hashed - start :])
             self._hashed = start + len(block)
-            return block
-        return self._read(start, stop)
-
-    def _read(self, start: int, stop: int) -> bytes:
-        pieces = []
-        while start < stop:
-            piece = os.pread(self._descriptor, min(stop - start, _BLOCK), start)
-            if not piece:
-                raise _changed("This file became shorter while it was read.")
-            pieces.append(piece)
-            start += len(piece)
-        return b"".join(pieces)
+        return block
 
     def _hash_on(self) -> bool:
         """Hash one more block; False at the end."""
-        block = self._read(self._hashed, min(self._hashed + _BLOCK, self._size))
+        block = super().read(self._hashed, min(self._hashed + _BLOCK, len(self)))
         self._hash.update(block)
         self._hashed += len(block)
         return bool(block)

@@ -93,9 +93,7 @@ def compare(source: Pcm, decoded: Pcm, sample_rate: int, least: float) -> float:
     return worst
 
 
-def _compare_channel(
-    low: Samples1, decoded: Samples1, total: float, heard: float, factor: int, least: float
-) -> float:
+def _compare_channel(low: Samples1, decoded: Samples1, total: float, heard: float, factor: int, least: float) -> float:
     if total < _SILENCE:
         if heard > _AUDIBLE:
             raise Mismatch(0.0, "there is sound where the source is silent")

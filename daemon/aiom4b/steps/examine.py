@@ -98,7 +98,7 @@ async def examine(entry: str, settings: ExamineSettings, pool: WorkerPool, rank:
         )
     groups = [[audio[index] for index in group] for group in grouping.books(audio)]
     books = (
-        [(root, name, audio, beside)] if len(groups) == 1 else [_part(root, name, group, beside) for group in groups]
+        [(root, name, audio, beside)] if len(groups) == 1 else [_part(root, group, beside) for group in groups]
     )
     return tuple([await _book(*book, warnings, tools) for book in books])
 
@@ -212,7 +212,7 @@ async def _book(
         evidence = await tools.pool.run(
             sidecars.read_evidence, root, tuple(beside), tuple(file.path for file in members), rank=tools.rank
         )
-    gap = completeness.check(members, None, name)
+    gap = _cut_short(members) or completeness.check(members, None, name)
     if gap is not None:
         if tools.settings.order is OrderChoice.AUTO:
             return replace(gap, path=root)
@@ -230,6 +230,20 @@ async def _book(
     )
 
 
+def _cut_short(members: Sequence[SourceFile]) -> Incomplete | None:
+    """Say which file ends in the middle of a frame: the only sign of a half-copied MP3 that declares no length."""
+    for file in members:
+        for flaw in file.audio.damage:
+            if flaw.code == "mp3.truncated":
+                return Incomplete(
+                    path=file.path,
+                    code="source.truncated",
+                    reason=f"{displayable(file.path)} ends in the middle of a frame, at second {flaw.second:.1f}.",
+                    remedy="Copy the file again. If no better one exists, --order names converts the book as it is.",
+                )
+    return None
+
+
 def fingerprint(members: Sequence[SourceFile]) -> Fingerprint:
     """Return the identity of a book's audio; names don't matter."""
     digest = hashlib.sha256()
@@ -239,7 +253,7 @@ def fingerprint(members: Sequence[SourceFile]) -> Fingerprint:
 
 
 def _part(
-    root: str, name: str, members: Sequence[SourceFile], beside: Sequence[Sidecar]
+    root: str, members: Sequence[SourceFile], beside: Sequence[Sidecar]
 ) -> tuple[str, str, list[SourceFile], list[Sidecar]]:
     """Cut one of several books out of a folder: its own sub-folder, or the files that share its stem."""
     folder = os.path.commonpath([os.path.dirname(file.path) or "." for file in members])

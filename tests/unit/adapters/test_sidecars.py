@@ -185,6 +185,14 @@ def test_metadata_json_is_read_with_its_chapters(evidence):
     assert found.chapters == (ChapterList(origin="metadata.json", file=None, marks=marks((0, "One"), (62.5, "Two"))),)
 
 
+@pytest.mark.parametrize("start", ["NaN", "Infinity", "-1", "true", '"0"', "null"])
+def test_nonsense_among_the_chapters_costs_the_chapters_and_not_the_rest(evidence, start):
+    found = evidence({"metadata.json": f'{{"title": "T", "chapters": [{{"start": {start}, "title": "x"}}]}}'})
+    assert found.metadata == (("metadata.json", Metadata(title="T")),)
+    assert found.chapters == ()
+    assert "no chapters" in found.warnings[0]
+
+
 OPF2 = """<?xml version="1.0"?><!DOCTYPE package>
 <package xmlns="http://www.idpf.org/2007/opf" version="2.0"><metadata xmlns:dc="http://purl.org/dc/elements/1.1/"
  xmlns:opf="http://www.idpf.org/2007/opf"><dc:title>T &amp; U</dc:title><dc:creator opf:role="aut" opf:file-as="x">Jane</dc:creator>
@@ -279,7 +287,7 @@ def test_the_strongest_metadata_stands_first(evidence):
     [
         ("metadata.json", "{"), ("metadata.json", "[1]"), ("metadata.json", "[" * 100_000), ("metadata.json", '{"other": 1}'),
         ("metadata.json", '{"title": ' + "9" * 5000 + "}"), ("metadata.json", b"\xff\xfe\x00"),
-        ("metadata.json", '{"chapters": [{"start": NaN, "title": "x"}]}'), ("x.opf", "<a>"), ("x.opf", ""),
+        ("x.opf", "<a>"), ("x.opf", ""),
         ("x.opf", '<?xml version="1.0" encoding="nonsense"?><a/>'), ("chapters.txt", "no times at all"), ("chapters.txt", b"\0\xff" * 99),
         ("chapters.txt", ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/0\nSTART=1\n"), ("desc.txt", " \0 "),
         ("desc.txt", b"x" * (TEXT_LIMIT + 1)), ("chapters.txt", "00:00:01 x\n" * 10_001),

@@ -18,6 +18,7 @@ def misread(value, encoding):
         ("Война и мир, Том 1", "cp1251"),
         ("吾輩は猫である", "cp932"),
         ("“Don’t” – she said", "cp1252"),
+        ("“Don’t", "cp1252"),  # whose bytes are valid Shift-JIS
     ],
 )
 def test_text_stored_in_the_wrong_code_page_is_repaired(right, encoding):

@@ -186,8 +186,8 @@ def test_a_cut_between_two_frames_leaves_no_trace_but_the_declared_number():
     assert facts.samples == sound.decoded(data).shape[1]
 
 
-def test_a_truncated_file_with_a_tag_behind_it_is_truncated_all_the_same():
-    assert codes(TAGGED[:-50] + sound.id3v1()) == ["mp3.truncated"]
+def test_a_cut_last_frame_before_a_tag_is_no_sign_of_an_unfinished_copy():
+    assert codes(TAGGED[:-50] + sound.id3v1()) == ["mp3.last_frame_cut"]
 
 
 def test_a_last_frame_that_is_the_first_of_its_anchor_is_dropped_with_it():

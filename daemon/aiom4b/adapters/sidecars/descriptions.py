@@ -66,15 +66,15 @@ def from_json(data: bytes) -> Metadata:
     )
 
 
-def chapters_of_json(data: bytes) -> list[Mark]:
-    """Return the chapters in a metadata.json, () when one of them is nonsense. Raises as `from_json` does."""
-    marks = []
+def chapters_of_json(data: bytes) -> list[Mark] | None:
+    """Return the chapters in a metadata.json, [] when one of them is nonsense, None without any. Raises as `from_json`."""
+    marks: list[Mark] = []
     for chapter in _list(_book_of_json(data), "chapters"):
         start = chapter.get("start") if isinstance(chapter, dict) else None
         if isinstance(start, bool) or not isinstance(start, int | float) or not math.isfinite(start) or start < 0:
             return []
         marks.append(Mark(start_us=round(start * 1_000_000), title=_line(chapter, "title")))
-    return marks
+    return marks or None
 
 
 def _book_of_json(data: bytes) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def _add_chapters(gathered: _Gathered, origin: str, file: str | None, marks: Ite
 def _take_metadata(gathered: _Gathered, origin: str, base: str, data: bytes) -> None:
     if base == "metadata.json":
         strength, metadata = 0, descriptions.from_json(data)
-        if marks := descriptions.chapters_of_json(data):
+        if (marks := descriptions.chapters_of_json(data)) is not None:
             _add_chapters(gathered, origin, None, marks)
     elif base.endswith(".opf"):
         strength, metadata = 1, opf.read(data)
