@@ -120,6 +120,7 @@ class Mark:
 class FileTags:
     """What a file says of itself, cleaned: no control characters or surrogates, no NULs, stripped; "" when absent.
 
+    Only ``description`` and ``comment`` keep their line feeds.
     Several values of one tag are joined by ``"; "``. ``chapters`` come from ID3 CHAP frames or MP4 chapter lists,
     ``markers`` from OverDrive MediaMarkers. ``cover`` is the SHA-256 of the embedded front cover, "" when there is none.
     """

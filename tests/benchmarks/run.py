@@ -54,7 +54,9 @@ for _ in range(5):
         began = time.perf_counter(); work(); best.setdefault(name, []).append(length / (time.perf_counter() - began))
 print(json.dumps({{name: sorted(rates)[2] for name, rates in best.items()}}))
 """
-    return json.loads(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
+    return json.loads(
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    )
 
 
 _data = Path(tempfile.gettempdir()) / "aiom4b-benchmarks"
@@ -115,7 +117,16 @@ def convert(source: Path, *options: str, workers: int = 0) -> dict[str, object]:
     place = Path(tempfile.mkdtemp(prefix="aiom4b-bench-", dir=_data))
     for name in ("library", "backup"):
         (place / name).mkdir()
-    command = [*AIOM4B, "convert", str(source), "--library", str(place / "library"), "--json", "--workers", str(workers)]
+    command = [
+        *AIOM4B,
+        "convert",
+        str(source),
+        "--library",
+        str(place / "library"),
+        "--json",
+        "--workers",
+        str(workers),
+    ]
     command += [*options] if "--no-backup" in options else ["--backup", str(place / "backup"), *options]
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -131,7 +142,13 @@ def convert(source: Path, *options: str, workers: int = 0) -> dict[str, object]:
 
 
 def _tell(title: str, **figures: object) -> None:
-    print(f"{title}: " + ", ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items()), flush=True)
+    print(
+        f"{title}: "
+        + ", ".join(
+            f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items()
+        ),
+        flush=True,
+    )
 
 
 def run_speech() -> None:
@@ -150,7 +167,11 @@ def run_speech() -> None:
         _tell("  ratio to cores × encode only", plain=ratios[-1][0], ours=ratios[-1][1], due=0.85)
         _tell("  seconds", **seconds)
         _tell("  busy", share=found["busy"], memory_MiB=found["memory"], bitrate=found["bitrate"])
-    _tell("median ratio", plain=statistics.median(one for one, _ in ratios), ours=statistics.median(one for _, one in ratios))
+    _tell(
+        "median ratio",
+        plain=statistics.median(one for one, _ in ratios),
+        ours=statistics.median(one for _, one in ratios),
+    )
     one = convert(source, workers=1)["seconds"]["convert"]
     many = convert(source, workers=cores)["seconds"]["convert"]
     _tell("convert step", one_worker=one, all_workers=many, ratio_to_ideal=many / (one / cores), due="≤ 1.1")
@@ -171,7 +192,14 @@ def run_peers() -> None:
     ):
         place = Path(tempfile.mkdtemp(prefix="aiom4b-peer-", dir=_data))
         began = time.monotonic()
-        done = subprocess.run([str(tools / "bin" / command[0]), *command[1:]], cwd=place, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(
+            [str(tools / "bin" / command[0]), *command[1:]],
+            cwd=place,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         wall = time.monotonic() - began
         made = [path for path in place.rglob("*.m4b")]
         _tell(name, wall=wall, times_slower=wall / ours, exit=done.returncode, made=len(made))
@@ -189,9 +217,34 @@ def run_long() -> None:
     if not whole.exists():
         listing = _data / "hours.txt"
         listing.write_text(f"file '{hour}'\n" * 20)
-        subprocess.run(["ffmpeg", "-v", "error", "-y", "-f", "concat", "-safe", "0", "-i", str(listing), "-c", "copy", "-f", "mp3", str(whole)], check=True)
+        subprocess.run(
+            [
+                "ffmpeg",
+                "-v",
+                "error",
+                "-y",
+                "-f",
+                "concat",
+                "-safe",
+                "0",
+                "-i",
+                str(listing),
+                "-c",
+                "copy",
+                "-f",
+                "mp3",
+                str(whole),
+            ],
+            check=True,
+        )
     found = convert(source)
-    _tell("20 hours", wall=found["wall"], speed=found["samples"] / found["sample_rate"] / found["wall"], busy=found["busy"], due="≥ 0.85")
+    _tell(
+        "20 hours",
+        wall=found["wall"],
+        speed=found["samples"] / found["sample_rate"] / found["wall"],
+        busy=found["busy"],
+        due="≥ 0.85",
+    )
     _tell("  seconds", **found["seconds"])
     _tell("  memory MiB", **found["memory"])
 

@@ -7,9 +7,15 @@ import random
 import subprocess
 from pathlib import Path
 
-_SUBJECTS = "the keeper|a grey horse|my uncle|the river|nobody|the last train|an old sailor|her letter|the storm|winter".split("|")
+_SUBJECTS = (
+    "the keeper|a grey horse|my uncle|the river|nobody|the last train|an old sailor|her letter|the storm|winter".split(
+        "|"
+    )
+)
 _VERBS = "remembers|follows|forgets|answers|carries|breaks|hears|crosses|fears|buys".split("|")
-_OBJECTS = "the silent village|a box of matches|every promise|seven dark stairs|the road to the sea|his own shadow".split("|")
+_OBJECTS = (
+    "the silent village|a box of matches|every promise|seven dark stairs|the road to the sea|his own shadow".split("|")
+)
 
 
 def text(sentences: int, seed: int) -> str:
@@ -35,8 +41,30 @@ def book(folder: Path, files: int, seconds_each: float, *, rate: int = 44100, bi
         wav = partial / "speech.wav"
         subprocess.run(["espeak-ng", "-s", "150", "-f", str(words), "-w", str(wav)], check=True)
         subprocess.run(
-            ["ffmpeg", "-v", "error", "-y", "-i", str(wav), "-t", str(seconds_each), "-ar", str(rate), "-ac", "1", "-b:a", bit_rate]
-            + ["-metadata", f"title=Chapter {number}", "-metadata", "album=The Benchmark", "-metadata", "artist=Ada Speaker"]
+            [
+                "ffmpeg",
+                "-v",
+                "error",
+                "-y",
+                "-i",
+                str(wav),
+                "-t",
+                str(seconds_each),
+                "-ar",
+                str(rate),
+                "-ac",
+                "1",
+                "-b:a",
+                bit_rate,
+            ]
+            + [
+                "-metadata",
+                f"title=Chapter {number}",
+                "-metadata",
+                "album=The Benchmark",
+                "-metadata",
+                "artist=Ada Speaker",
+            ]
             + ["-metadata", f"track={number}/{files}", str(partial / f"{number:03d} Chapter {number}.mp3")],
             check=True,
         )

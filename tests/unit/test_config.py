@@ -50,7 +50,6 @@ def test_without_any_source_the_defaults_hold(home):
     assert settings.paths.library is None
     assert settings.paths.state == f"{home}/.local/state/aiom4b"
     assert settings.paths.backup == f"{home}/.local/state/aiom4b/backup"
-    assert settings.paths.cache == f"{home}/.cache/aiom4b"
     assert (settings.backup.enabled, settings.encode.bitrate, settings.encode.workers) == (True, "auto", 0)
 
 
@@ -100,13 +99,8 @@ def test_directories_given_by_systemd_come_before_those_of_xdg(tmp_path, monkeyp
     monkeypatch.setenv("XDG_STATE_HOME", f"{tmp_path}/xdg")
     assert load(None, {}).paths.state == f"{tmp_path}/xdg/aiom4b"
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/aiom4b:/var/lib/other")
-    monkeypatch.setenv("CACHE_DIRECTORY", "/var/cache/aiom4b")
     paths = load(None, {}).paths
-    assert (paths.state, paths.backup, paths.cache) == (
-        "/var/lib/aiom4b",
-        "/var/lib/aiom4b/backup",
-        "/var/cache/aiom4b",
-    )
+    assert (paths.state, paths.backup) == ("/var/lib/aiom4b", "/var/lib/aiom4b/backup")
 
 
 def test_the_backup_follows_a_state_directory_that_was_chosen():
@@ -118,12 +112,12 @@ def test_the_backup_follows_a_state_directory_that_was_chosen():
 
 def test_a_relative_path_counts_from_its_file_and_a_tilde_is_home(home, tmp_path, monkeypatch):
     main = write(tmp_path / "etc" / "a.toml", '[paths]\nlibrary = "books"\nbackup = "~/copies"')
-    write(tmp_path / "etc" / "conf.d" / "b.toml", '[paths]\ncache = "cache"')
+    write(tmp_path / "etc" / "conf.d" / "b.toml", '[paths]\nlibrary = "more"')
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     paths = load(main, {"paths": {"state": "state"}}).paths
-    assert (paths.library, paths.backup) == (f"{tmp_path}/etc/books", f"{home}/copies")
-    assert (paths.cache, paths.state) == (f"{tmp_path}/etc/conf.d/cache", f"{tmp_path}/here/state")
+    assert (paths.library, paths.backup) == (f"{tmp_path}/etc/conf.d/more", f"{home}/copies")
+    assert paths.state == f"{tmp_path}/here/state"
 
 
 def test_a_path_keeps_dots_that_a_link_may_turn_elsewhere():
@@ -264,7 +258,7 @@ def test_an_account_without_a_home_is_told_so_instead_of_writing_into_a_folder_n
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     first, *_ = problems()
     assert first.startswith("default: paths.state begins with a home directory that is not known")
-    assert load(None, {"paths": {"state": "/s", "cache": "/c"}}).paths.backup == "/s/backup"
+    assert load(None, {"paths": {"state": "/s"}}).paths.backup == "/s/backup"
 
 
 # --- the example ------------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ class SpaceLedger:
                     "space.full",
                     f"Not enough room at {displayable(path)}: {size} bytes are to be written and {lacking} more are needed"
                     f" ({found.available} are free, {promised} of them set aside for other work).",
-                    remedy=f"Free at least {lacking} bytes on that file system; the work then goes on by itself.",
+                    remedy=f"Free at least {lacking} bytes on that file system. The service then goes on by itself; a command has to be given again.",
                     path=path,
                 )
             self._promised[found.device] += size

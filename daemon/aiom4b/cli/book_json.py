@@ -33,7 +33,8 @@ def book(outcome: Outcome) -> dict[str, Any]:
     plan, line = finished.plan, finished.plan.timeline
     source = outcome.source
     assert source is not None
-    seconds: dict[str, float] = {"examine": outcome.examine_seconds, **finished.seconds, "total": outcome.seconds}
+    seconds: dict[str, float] = {str(step): value for step, value in finished.seconds.items()}
+    seconds = {"examine": outcome.examine_seconds, **seconds, "total": outcome.seconds}
     document: dict[str, Any] = {**name("source", outcome.path), **name("output", finished.publication.book)}
     return document | {
         "id": finished.publication.id,

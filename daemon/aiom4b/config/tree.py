@@ -96,11 +96,6 @@ class PathSettings(Table):
         default_factory=lambda earlier: os.path.join(earlier["state"], "backup"),
         description='Where verified copies of the sources are kept. Default: "backup" in the state directory.',
     )
-    cache: Directory = Field(
-        default_factory=lambda: _system_directory("CACHE_DIRECTORY", "XDG_CACHE_HOME", "~/.cache"),
-        description="What may be deleted at any time. Default: $CACHE_DIRECTORY (systemd), else $XDG_CACHE_HOME/aiom4b, "
-        "else ~/.cache/aiom4b.",
-    )
 
 
 class BackupSettings(Table):

@@ -208,7 +208,7 @@ class WorkerPool:
             bench.retirement.cancel()
             bench.retirement = None
         if bench.processes is not None:
-            bench.processes.stop()  # type: ignore[no-untyped-call]
+            bench.processes.stop()
             bench.processes.join()
             bench.processes = None
 

@@ -39,6 +39,7 @@ TOOL = f"aiom4b {aiom4b.__version__}"
 
 _SEGMENT = TypeAdapter(Segment)
 _COVER_BYTES = 64 * 1024 * 1024
+_EXTRAS_BYTES = 8 * 1024 * 1024  # cover, twice, and what a file system needs around the files
 
 
 async def convert(
@@ -50,6 +51,13 @@ async def convert(
     does not sound like its source, ``worker.*`` when a process died, ``space.full``; with ``refuse_damage``
     ``audio.damaged`` for frames that can't be decoded.
     """
+    with context.ledger.reserve(context.work_dir, _bytes_needed(plan)):
+        return await _convert(source, plan, receipt, context, refuse_damage=refuse_damage)
+
+
+async def _convert(
+    source: Source, plan: BookPlan, receipt: BackupReceipt, context: StepContext, *, refuse_damage: bool
+) -> Draft:
     folder = os.path.join(context.work_dir, "draft")
     segments_folder = os.path.join(context.work_dir, "segments")
     await anyio.to_thread.run_sync(_fresh, folder, segments_folder)
@@ -95,6 +103,12 @@ async def convert(
 
 def _seconds(plan: BookPlan) -> float:
     return plan.timeline.samples / plan.timeline.sample_rate
+
+
+def _bytes_needed(plan: BookPlan) -> int:
+    """Return what the book takes while it is made: its segments and itself, at a bit rate that may overshoot by a fifth."""
+    audio = 1.2 * plan.encoder.bit_rate * _seconds(plan) / 8 + 16 * plan.packets
+    return int(audio * (2 if plan.method is Method.ENCODE else 1)) + _EXTRAS_BYTES
 
 
 def _flaws(segments: Sequence[Segment], root: str, *, refuse: bool) -> list[str]:

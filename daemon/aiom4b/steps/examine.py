@@ -97,9 +97,7 @@ async def examine(entry: str, settings: ExamineSettings, pool: WorkerPool, rank:
             ),
         )
     groups = [[audio[index] for index in group] for group in grouping.books(audio)]
-    books = (
-        [(root, name, audio, beside)] if len(groups) == 1 else [_part(root, group, beside) for group in groups]
-    )
+    books = [(root, name, audio, beside)] if len(groups) == 1 else [_part(root, group, beside) for group in groups]
     return tuple([await _book(*book, warnings, tools) for book in books])
 
 

@@ -1,12 +1,12 @@
 """A book with a hole in its numbering is not converted."""
 
 import pytest
-from factories import source_file, source_files
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aiom4b.book.completeness import check, is_litter, is_temporary
 from aiom4b.models import Order
+from factories import source_file, source_files
 
 
 def code(files):
@@ -20,8 +20,14 @@ def reason(files):
 
 @pytest.mark.parametrize(
     "name",
-    ["@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX"]
-    + [
+    [
+        "@eaDir",
+        "#recycle",
+        "@Recycle",
+        "$RECYCLE.BIN",
+        "System Volume Information",
+        "lost+found",
+        "__MACOSX",
         ".DS_Store",
         "._01.mp3",
         "Thumbs.db",
@@ -46,8 +52,22 @@ def test_a_book_is_neither_litter_nor_temporary(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["01.mp3.part", "x.PARTIAL", "a.tmp", "a.temp", "b.crdownload", "c.download", "d.filepart", "e.!qB", "f.aria2"]
-    + [".syncthing.01.mp3.tmp", "~syncthing~01.mp3.tmp", ".01 Title.mp3.Xq3dF9", "_UNPACK_Emma", "_FAILED_Emma"],
+    [
+        "01.mp3.part",
+        "x.PARTIAL",
+        "a.tmp",
+        "a.temp",
+        "b.crdownload",
+        "c.download",
+        "d.filepart",
+        "e.!qB",
+        "f.aria2",
+        ".syncthing.01.mp3.tmp",
+        "~syncthing~01.mp3.tmp",
+        ".01 Title.mp3.Xq3dF9",
+        "_UNPACK_Emma",
+        "_FAILED_Emma",
+    ],
 )
 def test_a_file_being_written_is_temporary_and_so_never_overlooked_as_litter(name):
     assert is_temporary(name)

@@ -3,13 +3,13 @@
 import random
 
 import pytest
-from factories import source_file, source_files
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aiom4b.book.order import decide_order, natural, positions
 from aiom4b.errors import NeedsAttention
 from aiom4b.models import OrderChoice
+from factories import source_file, source_files
 
 names = st.lists(
     st.text(alphabet="ab1290 IVX_-./CDcd\u0661\uff12\udce4é", min_size=1, max_size=12).filter(lambda t: t.strip("/")),

@@ -129,12 +129,12 @@ def _attempt(found: _Found, name: str, region: regions.Region, take: Callable[[_
 
 
 def _take_id3(found: _Found, data: bytes) -> None:
-    tags: Any = ID3(BytesIO(data), load_v1=False)  # type: ignore[no-untyped-call]
+    tags: Any = ID3(BytesIO(data), load_v1=False)
     _take_frames(found, list(tags.values()))
 
 
 def _take_id3v1(found: _Found, data: bytes) -> None:
-    frames: Any = ParseID3v1(data) or {}  # type: ignore[no-untyped-call]
+    frames: Any = ParseID3v1(data) or {}
     _take_frames(found, list(frames.values()))
 
 
@@ -185,14 +185,14 @@ def _has_text(frame: Any) -> bool:
 
 
 def _take_ape(found: _Found, data: bytes) -> None:
-    items: Any = APEv2(BytesIO(data))  # type: ignore[no-untyped-call]
+    items: Any = APEv2(BytesIO(data))
     for key, value in items.items():
         if isinstance(value, APETextValue):
             found.values.setdefault(_free_form(key), list(value))
 
 
 def _take_mp4(found: _Found, data: bytes) -> None:
-    book: Any = MP4(BytesIO(data))  # type: ignore[no-untyped-call]
+    book: Any = MP4(BytesIO(data))
     for key, values in book.tags.items():
         if key == "covr":
             for index, picture in enumerate(values):

@@ -77,7 +77,7 @@ def write_tags(path: str, tags: BookTags, cover: bytes | None) -> None:
     """
     with translated(path, "tagging"), os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b") as file:
         try:
-            book: Any = MP4(file)  # type: ignore[no-untyped-call]
+            book: Any = MP4(file)
             if book.tags is None:
                 book.add_tags()
             book.tags.clear()
@@ -85,7 +85,7 @@ def write_tags(path: str, tags: BookTags, cover: bytes | None) -> None:
                 book.tags[key] = _stored(key, value)
             if cover is not None:
                 kind = MP4Cover.FORMAT_PNG if cover.startswith(b"\x89PNG") else MP4Cover.FORMAT_JPEG
-                book.tags["covr"] = [MP4Cover(cover, kind)]  # type: ignore[no-untyped-call]
+                book.tags["covr"] = [MP4Cover(cover, kind)]
             file.seek(0)
             book.save(file, padding=lambda _: 0)
         except MutagenError as error:
@@ -101,7 +101,7 @@ def write_tags(path: str, tags: BookTags, cover: bytes | None) -> None:
 
 def _stored(key: str, value: str | int | bool) -> object:
     if key.startswith("----:"):
-        return [MP4FreeForm(str(value).encode(), dataformat=AtomDataType.UTF8)]  # type: ignore[no-untyped-call]
+        return [MP4FreeForm(str(value).encode(), dataformat=AtomDataType.UTF8)]
     return value if isinstance(value, bool) else [value]
 
 
@@ -122,7 +122,7 @@ def read_back(path: str) -> BookTags:
     if not region.data:
         return {}
     try:
-        book: Any = MP4(BytesIO(region.data))  # type: ignore[no-untyped-call]
+        book: Any = MP4(BytesIO(region.data))
         return {key: _shown(key, value) for key, value in book.tags.items()}
     except Exception as error:
         raise _unreadable(path, f"{type(error).__name__} {error}") from error
