@@ -9,7 +9,7 @@ import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, process
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -89,11 +89,15 @@ class WorkerPool:
     """The CPU-bound pool of the whole process; every book shares it.
 
     ``run`` may be awaited from one event loop only. ``close`` ends all workers at once; a pool that is idle for a minute
-    has none. ``workers=0`` means one for each usable core.
+    has none. ``workers=0`` means one for each usable core. ``preload`` names modules that every worker will need: they are
+    imported once, before the workers are forked off.
     """
 
-    def __init__(self, workers: int = 0, *, retire_after: float = RETIRE_SECONDS) -> None:
+    def __init__(
+        self, workers: int = 0, *, preload: Sequence[str] = (), retire_after: float = RETIRE_SECONDS
+    ) -> None:
         self.size = workers or usable_cores()
+        self._preload = list(preload)
         self._retire_after = retire_after
         self._sequence = itertools.count()
         self._many = _Bench(self.size, tasks_each=0)
@@ -156,7 +160,9 @@ class WorkerPool:
     def close(self) -> None:
         """End all workers now, whatever they do."""
         for bench in (self._many, self._once):
-            self._retire(bench)
+            processes = self._detached(bench)
+            if processes is not None:
+                _end(processes)
 
     def _feed(self, bench: _Bench) -> None:
         loop = asyncio.get_running_loop()
@@ -197,20 +203,29 @@ class WorkerPool:
     def _processes(self, bench: _Bench) -> pebble.ProcessPool:
         if bench.processes is None:
             context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(["aiom4b.engine.segment", "aiom4b.engine.mux", "aiom4b.engine.probe"])
+            context.set_forkserver_preload(["aiom4b.engine.worker", *self._preload])
             bench.processes = pebble.ProcessPool(
                 max_workers=bench.size, max_tasks=bench.tasks_each, initializer=worker.prepare, context=context
             )
         return bench.processes
 
     def _retire(self, bench: _Bench) -> None:
+        """End the processes of a bench without holding up the event loop: waiting for them takes a tenth of a second."""
+        processes = self._detached(bench)
+        if processes is not None:
+            asyncio.get_running_loop().run_in_executor(None, _end, processes)
+
+    def _detached(self, bench: _Bench) -> pebble.ProcessPool | None:
         if bench.retirement is not None:
             bench.retirement.cancel()
             bench.retirement = None
-        if bench.processes is not None:
-            bench.processes.stop()
-            bench.processes.join()
-            bench.processes = None
+        processes, bench.processes = bench.processes, None
+        return processes
+
+
+def _end(processes: pebble.ProcessPool) -> None:
+    processes.stop()
+    processes.join()
 
 
 def _task_name(function: Callable[..., object]) -> str:

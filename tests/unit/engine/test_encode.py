@@ -41,7 +41,7 @@ def test_packet_k_covers_blocks_k_minus_one_and_k():
     heard = segment.decoded(segment.decoder(encode.decoder_config(settings())), packets([pcm]), 1)
     delay = heard[:, 1024:]
     error = pcm - delay[:, : pcm.shape[1]]
-    assert 10 * np.log10(np.vdot(pcm, pcm) / np.vdot(error, error)) > 15
+    assert 10 * np.log10(np.vdot(pcm, pcm) / np.vdot(error, error)) > 10  # shifted by a block it is below 0
 
 
 def test_the_encoder_leaves_no_name_and_no_version_in_its_packets():
