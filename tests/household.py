@@ -18,12 +18,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import av
 from mutagen.id3 import APIC, CHAP, CTOC, ID3, TALB, TCOM, TDRC, TIT2, TPE1, TPOS, TRCK
 from mutagen.mp4 import MP4
 from PIL import Image
 
+import aiom4b
 import sound
 
 RATE = 22050
@@ -66,10 +68,11 @@ class House:
 
     def environment(self) -> dict[str, str]:
         """Return an environment without the settings of whoever runs the tests."""
-        kept = {"PATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV"}
+        kept = {"PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV"}
         home = str(self.root / "home")
         xdg = {f"XDG_{name}_HOME": f"{home}/{name}" for name in ("CONFIG", "STATE", "CACHE", "DATA")}
         ours = {"HOME": home, "AIOM4B_CONFIG": str(self.settings_file), "PYTHONWARNINGS": "error"}
+        ours["PYTHONPATH"] = os.path.dirname(os.path.dirname(aiom4b.__file__))
         return {name: value for name, value in os.environ.items() if name in kept} | xdg | ours
 
     def set(self, text: str) -> None:
@@ -103,7 +106,8 @@ class House:
 
     def books(self) -> list[str]:
         """Return the paths of all books, relative to the library."""
-        return sorted(str(path.relative_to(self.library)) for path in self.library.rglob("*.m4b"))
+        found = (str(path.relative_to(self.library)) for path in self.library.rglob("*.m4b"))
+        return sorted(path for path in found if not path.startswith(".aiom4b/"))
 
     def record(self, book: Mapping) -> Path:
         """Return where the record of a book in a JSON document is."""
@@ -314,7 +318,7 @@ class Bait:
             events = events[16 + length :]
         return found
 
-    def __enter__(self) -> Bait:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -31,7 +31,6 @@ from aiom4b.steps.examine import ExamineSettings, examine
 from aiom4b.steps.verify import prove_again, prove_alone
 
 _COPIES = 2
-WORKER_MODULES = ("aiom4b.steps.examine", "aiom4b.steps.convert", "aiom4b.steps.verify")
 _MEGABYTE = 1_000_000
 
 log = structlog.get_logger()
@@ -137,7 +136,7 @@ class _Conversion:
     def __init__(self, settings: Settings, *, order: OrderChoice, again: bool, observer: Observer) -> None:
         library = settings.paths.library
         assert library is not None
-        self.pool = WorkerPool(settings.encode.workers, preload=WORKER_MODULES)
+        self.pool = WorkerPool(settings.encode.workers)
         self._library = library
         self._pipeline = PipelineSettings(
             library=library,
@@ -280,7 +279,7 @@ async def verify_book(book: str, backup_dir: str | None, settings: Settings) -> 
             path=path,
             exit=Exit.NOT_FOUND,
         )
-    pool = WorkerPool(settings.encode.workers, preload=WORKER_MODULES)
+    pool = WorkerPool(settings.encode.workers)
     try:
         context = StepContext(
             work_dir=os.path.dirname(path),

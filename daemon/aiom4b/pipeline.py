@@ -26,6 +26,7 @@ from aiom4b.models import (
     Draft,
     Fingerprint,
     Journal,
+    Name,
     Progress,
     Proof,
     Publication,
@@ -56,13 +57,18 @@ class PipelineSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """A book's way, told at its end. ``draft`` is None when the book was there already."""
+    """A book's way, told at its end. ``draft`` is None when the book was there already.
+
+    ``files`` are the names of the source's files in playing order, as they were called when the book was made.
+    """
 
     plan: BookPlan
     receipt: BackupReceipt
     draft: Draft | None
     proof: Proof
     publication: Publication
+    files: tuple[Name, ...]
+    bit_rate: int
     seconds: dict[Step, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -145,14 +151,16 @@ async def run(source: Source, settings: PipelineSettings, context: StepContext, 
     """Take one source through all steps and return what became of it.
 
     Each step's value is recorded before the next begins; what is recorded and still good is not done again, so that calling
-    it once more after any stop leads to the same bytes. Raises the steps' errors; nothing is ever half published.
+    it once more after any stop leads to the same bytes. Raises the steps' errors, and ``source.changed`` when a source that
+    was not copied changed on the way; nothing is ever half published.
     """
     if not settings.again and (known := await anyio.to_thread.run_sync(already_published, settings.library, source)):
         return as_recorded(known, settings.library)
     watch = _Stopwatch()
     with watch.of(Step.BACKUP):
         receipt = journal.get(Step.BACKUP, BackupReceipt)
-        if receipt is None or not await anyio.to_thread.run_sync(is_still_good, receipt):
+        usable = receipt is not None and _serves(receipt, source, settings.backup_dir)
+        if receipt is None or not usable or not await anyio.to_thread.run_sync(is_still_good, receipt):
             receipt = await _backup(source, settings, context)
             await anyio.to_thread.run_sync(journal.put, Step.BACKUP, receipt)
     with watch.of(Step.PLAN):
@@ -169,6 +177,8 @@ async def run(source: Source, settings: PipelineSettings, context: StepContext, 
         if proof is None or not await anyio.to_thread.run_sync(_is_proved, draft, proof):
             proof = await verify(source, book, receipt, draft, context)
             await anyio.to_thread.run_sync(journal.put, Step.VERIFY, proof)
+    if not receipt.copied:
+        await anyio.to_thread.run_sync(_check_unchanged, source)
     with watch.of(Step.PUBLISH):
         publication = await publish(
             source, book, receipt, draft, proof, context, library=settings.library, another_name=naming.alternative
@@ -179,6 +189,8 @@ async def run(source: Source, settings: PipelineSettings, context: StepContext, 
         draft=draft,
         proof=proof,
         publication=publication,
+        files=tuple(source.files[index].path for index in book.order.files),
+        bit_rate=draft.bit_rate,
         seconds=watch.seconds,
         warnings=book.warnings + draft.warnings,
     )
@@ -213,6 +225,33 @@ async def _backup(source: Source, settings: PipelineSettings, context: StepConte
     )
 
 
+def _serves(receipt: BackupReceipt, source: Source, backup_dir: str | None) -> bool:
+    """Whether what an earlier run recorded is the backup that is wanted now: in that place, and of all these files."""
+    if backup_dir is None:
+        return not receipt.copied and receipt.root == source.root
+    sizes = [file.identity.size for file in source.files] + [file.identity.size for file in source.sidecars]
+    in_place = receipt.copied and os.path.dirname(receipt.root) == os.path.normpath(backup_dir)
+    return in_place and [file.size for file in receipt.files] == sizes
+
+
+def _check_unchanged(source: Source) -> None:
+    """Without a copy of our own, what was read at different times is one book only if no file changed since.
+
+    Raises Transient ``source.changed``.
+    """
+    for file in source.files:
+        path = os.path.join(source.root, file.path)
+        with files.translated(path, "looking at"):
+            same = files.identity(os.lstat(path)) == file.identity
+        if not same:
+            raise Transient(
+                "source.changed",
+                f"{files.displayable(path)} changed while it was converted.",
+                remedy="Try again once nobody writes there any more; with a backup the source may change meanwhile.",
+                path=path,
+            )
+
+
 def _is_usable(draft: Draft, book: BookPlan, proof: Proof | None, library: str) -> bool:
     """Whether a recorded draft is of this plan and still there, be it that it has moved into the library already."""
     if draft.id != book.id:
@@ -236,5 +275,7 @@ def as_recorded(record: Record, library: str) -> Finished:
         draft=None,
         proof=record.proof,
         publication=publication,
+        files=tuple(record.files[index].path for index in record.plan.order.files),
+        bit_rate=record.bit_rate,
         warnings=record.warnings,
     )

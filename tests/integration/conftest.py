@@ -46,7 +46,7 @@ def house(tmp_path, monkeypatch, engine):
     for name, value in place.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(anyio, "run", portal.call)
-    monkeypatch.setattr(app, "WorkerPool", lambda workers=0: pool)
+    monkeypatch.setattr(app, "WorkerPool", lambda *_, **__: pool)
     monkeypatch.setattr(logs, "_secrets", set())
     yield place
     structlog.reset_defaults()

@@ -36,13 +36,17 @@ class SourceRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """A published book: ``book`` is its path relative to the library, ``published`` an ISO time in UTC."""
+    """A published book: ``book`` is its path relative to the library, ``published`` an ISO time in UTC.
+
+    ``bit_rate`` is what its audio really has, in bit/s. ``plan.order`` counts in ``files``.
+    """
 
     id: BookId
     fingerprint: Fingerprint
     book: Name
     sha256: Sha256
     size: int
+    bit_rate: int
     published: str
     tool: str
     source: Name

@@ -217,7 +217,8 @@ def _numbered_names(files: Sequence[SourceFile], order: Order | None) -> _Sign |
         folders.setdefault(path.rpartition("/")[0], []).append(numbers.stem(path))
     for folder, stems in folders.items():
         rows = numbers.in_digits(stems)
-        missing = _series_gap([rows[stem] for stem in stems])
+        # A prologue without a number doesn't make the others less of a series.
+        missing = _series_gap([rows[stem] for stem in stems if any(map(str.isdecimal, rows[stem]))])
         if missing:
             where = f" in {_shown(folder)}" if folder else ""
             return (

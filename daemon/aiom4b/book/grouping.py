@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from aiom4b.book import numbers
-from aiom4b.book.numbers import Counts, Words
+from aiom4b.book.numbers import Counts, Disc, Words
 from aiom4b.book.order import natural
 from aiom4b.models import Codec, SourceFile
 
@@ -13,7 +14,16 @@ _NO_ALBUMS: frozenset[Words] = frozenset(
     {(), ("unknown", "album"), ("unknown",), ("audiobook",), ("audiobooks",), ("hörbuch",)}
 )
 
-_Files = Mapping[str, SourceFile]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What counts of one file here: its album without disc numbers, () if it names none, and whether it is a finished book."""
+
+    album: Words
+    finished: bool
+
+
+_Files = Mapping[str, _Look]
 _Label = tuple[bool, Words | str]
 
 
@@ -31,8 +41,15 @@ def books(files: Sequence[SourceFile]) -> tuple[tuple[int, ...], ...]:
       otherwise they are a book of their own.
     """
     index = {file.path: place for place, file in enumerate(files)}
-    by_path = {file.path: file for file in files}
-    groups = [natural(group) for group in _books_in("", natural(by_path), by_path)]
+    albums = {album: numbers.without_disc(album) for album in {file.tags.album for file in files}}
+    looks = {
+        file.path: _Look(
+            album=() if albums[file.tags.album] in _NO_ALBUMS else albums[file.tags.album],
+            finished=file.audio.codec is Codec.AAC and file.path.casefold().endswith(".m4b"),
+        )
+        for file in files
+    }
+    groups = [natural(group) for group in _books_in("", natural(looks), looks)]
     by_first = {group[0]: group for group in groups}
     return tuple(tuple(index[path] for path in by_first[first]) for first in natural(by_first))
 
@@ -60,11 +77,11 @@ def _books_in(prefix: str, paths: Sequence[str], files: _Files) -> list[list[str
 
 
 def _flat(paths: Sequence[str], files: _Files) -> list[list[str]]:
-    finished = [path for path in paths if _finished(path, files)]
-    raw = [path for path in paths if path not in finished]
+    finished = [path for path in paths if files[path].finished]
+    raw = [path for path in paths if not files[path].finished]
     albums: dict[Words, list[str]] = {}
     for path in finished:
-        albums.setdefault(_album([path], files), []).append(path)
+        albums.setdefault(files[path].album, []).append(path)
     told_apart = [finished] if () in albums else list(albums.values())
     return [group for group in [raw, *told_apart] if group]
 
@@ -74,7 +91,9 @@ def _sets(inside: Mapping[str, Sequence[str]], files: _Files) -> dict[_Label, li
     labels = _labels(inside, files)
     by_album: dict[Words, _Label] = {}
     same: dict[_Label, _Label] = {}
-    for label in dict.fromkeys(labels.values()):
+    for label in sorted(
+        dict.fromkeys(labels.values()), key=lambda label: not label[0]
+    ):  # an album's discs name its set
         album = _album([path for name in inside if labels[name] == label for path in inside[name]], files)
         if album:
             same[label] = by_album.setdefault(album, label)
@@ -83,41 +102,38 @@ def _sets(inside: Mapping[str, Sequence[str]], files: _Files) -> dict[_Label, li
     discs = same.get((True, ()))
     found: dict[_Label, list[str]] = {}
     for name, label in labels.items():
-        silent = not any(_album([path], files) for path in inside[name])
+        silent = not any(files[path].album for path in inside[name])
         home = discs if silent and discs is not None and not label[0] else same[label]
         found.setdefault(home, []).append(name)
     return found
 
 
 def _labels(inside: Mapping[str, Sequence[str]], files: _Files) -> dict[str, _Label]:
-    read = {name: numbers.disc(row) for name, row in numbers.in_digits(inside).items()}
-    labels: dict[str, _Label] = {}
-    for name, disc in read.items():
-        peers = [
-            other for other, peer in read.items() if peer is not None and disc is not None and peer.stem == disc.stem
-        ]
-        certain = any(peer is not None and peer.counts is Counts.DISCS for peer in map(read.get, peers))
-        albums = [_album(inside[peer], files) for peer in peers]
-        own_albums = len(peers) > 1 and () not in albums and len(set(albums)) == len(albums)
-        counts = disc is not None and (certain or not own_albums)
-        labels[name] = (True, disc.stem) if counts and disc is not None else (False, name)
+    labels: dict[str, _Label] = {name: (False, name) for name in inside}
+    peers: dict[Words, dict[str, Disc]] = {}
+    for name, row in numbers.in_digits(inside).items():
+        disc = numbers.disc(row)
+        if disc is not None:
+            peers.setdefault(disc.stem, {})[name] = disc
+    for stem, discs in peers.items():
+        certain = any(disc.counts is Counts.DISCS for disc in discs.values())
+        albums = [_album(inside[name], files) for name in discs]
+        own_albums = len(discs) > 1 and () not in albums and len(set(albums)) == len(albums)
+        if certain or not own_albums:
+            labels.update(dict.fromkeys(discs, (True, stem)))
     return labels
 
 
 def _joins(group: Sequence[str], members: Sequence[str], files: _Files, *, counted: bool) -> bool:
-    if _finished(group[0], files) != _finished(members[0], files):
+    if files[group[0]].finished != files[members[0]].finished:
         return False
-    if any(_album([path], files) for path in group):
+    if any(files[path].album for path in group):
         album = _album(group, files)
         return bool(album) and album == _album(members, files)
     return counted
 
 
-def _finished(path: str, files: _Files) -> bool:
-    return files[path].audio.codec is Codec.AAC and path.casefold().endswith(".m4b")
-
-
 def _album(paths: Sequence[str], files: _Files) -> Words:
     """Return the one album that these files name (some may be silent), or () if there is none or several."""
-    albums = {numbers.without_disc(files[path].tags.album) for path in paths} - _NO_ALBUMS
+    albums = {files[path].album for path in paths} - {()}
     return albums.pop() if len(albums) == 1 else ()

@@ -19,6 +19,7 @@ MAX_NAME_BYTES = 200
 _BIDI = {*"\u061c\u200e\u200f\ufeff", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
 _SPOKEN = str.maketrans({"/": "-", "\\": "-", "|": "-", '"': "'", "*": "", "?": "", "<": "", ">": ""})
 _EMPTY_BRACKETS = re.compile(r"\(\s*\)|\[\s*\]|\{\s*\}")
+_DOUBLED_DASH = re.compile(r"(?: +-){2,} +")
 _FIELDS = ("author", "authors", "title", "subtitle", "series", "part", "year", "narrator", "asin")
 
 
@@ -31,14 +32,13 @@ def target(metadata: Metadata, template: str) -> str:
     stumbles over. Raises Fatal ``config.template`` for an unknown field or a template that isn't one.
     """
     values = _values(metadata)
-    patterns = [_parsed(pattern, template) for pattern in template.strip("/").split("/")]
     if not template.endswith(SUFFIX):
         raise _unusable(template, f"it does not end in {SUFFIX}")
+    patterns = [_parsed(pattern, template) for pattern in template.removesuffix(SUFFIX).strip("/").split("/")]
     *folders, last = patterns
     parts = [(_filled(pattern, values), {field for _, field in pattern}) for pattern in folders]
     kept = [(name, fields) for name, fields in parts if name]
-    stem = _filled(last, values).removesuffix(SUFFIX)
-    stem = clean_name(stem, reserve=len(SUFFIX)) or clean_name(values["title"], reserve=len(SUFFIX))
+    stem = clean_name(_filled(last, values), reserve=len(SUFFIX)) or clean_name(values["title"], reserve=len(SUFFIX))
     names = [clean_name(name) or "_" for name, _ in kept]
     if not kept or not kept[-1][1] & {"title", "asin"}:
         names.append(stem)
@@ -84,8 +84,7 @@ def clean_name(name: str, *, reserve: int = 0) -> str:
     dashes: so these go first, and whatever its own replacements make ends up checked again.
     """
     text = clean_text(re.sub(r"\s*:\s+", " - ", name).replace(":", "-").translate(_SPOKEN))
-    text = _cut(_trimmed(text), MAX_NAME_BYTES - reserve)
-    safe = sanitize_filename(text, platform="universal")
+    safe = sanitize_filename(_trimmed(text), platform="universal")
     return _cut(_trimmed(unicodedata.normalize("NFC", safe)), MAX_NAME_BYTES - reserve)
 
 
@@ -163,4 +162,6 @@ def _filled(pattern: _Pattern, values: Mapping[str, str]) -> str:
     if fields and not any(values[field] for field in fields):
         return ""
     text = "".join(literal + (values[field] if field else "") for literal, field in pattern)
-    return _EMPTY_BRACKETS.sub("", text).strip(" -_,") if "" in {values[field] for field in fields} else text
+    if all(values[field] for field in fields):
+        return text
+    return _EMPTY_BRACKETS.sub("", _DOUBLED_DASH.sub(" - ", text)).strip(" -_,:")

@@ -39,8 +39,6 @@ def positions(files: Sequence[SourceFile]) -> tuple[tuple[int, int], ...] | None
     """
     tracks = [file.tags.track for file in files]
     discs = [file.tags.disc for file in files]
-    if None in tracks:
-        return None
     tagged = _unique(discs if None not in discs else [0] * len(files), tracks)
     if tagged is not None:
         return tagged

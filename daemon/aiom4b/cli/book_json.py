@@ -36,19 +36,19 @@ def book(outcome: Outcome) -> dict[str, Any]:
     seconds: dict[str, float] = {str(step): value for step, value in finished.seconds.items()}
     seconds = {"examine": outcome.examine_seconds, **seconds, "total": outcome.seconds}
     document: dict[str, Any] = {**name("source", outcome.path), **name("output", finished.publication.book)}
+    document |= name("backup", finished.receipt.root) if finished.receipt.copied else {"backup": None}
     return document | {
         "id": finished.publication.id,
         "already": finished.publication.already,
-        "backup": finished.receipt.root if finished.receipt.copied else None,
         "sha256": finished.publication.sha256,
         "samples": line.samples,
         "sample_rate": line.sample_rate,
         "channels": line.channels,
-        "bitrate": finished.draft.bit_rate if finished.draft is not None else plan.encoder.bit_rate,
+        "bitrate": finished.bit_rate,
         "chapters": [{"title": chapter.title, "start_samples": chapter.start} for chapter in plan.chapters],
         "chapters_from": plan.chapters_from,
         "order": {
-            "files": [source.files[index].path for index in plan.order.files] if finished.draft is not None else None,
+            "files": list(finished.files),
             "evidence": plan.order.evidence,
         },
         "segments": {"made": len(finished.draft.segments) - finished.draft.reused, "reused": finished.draft.reused}

@@ -49,6 +49,10 @@ def convert(
     Nothing is changed in the sources and nothing is replaced in the library. Ends with 0 only if every book was published,
     or was there already from the same source.
     """
+    from aiom4b.engine import nursery
+
+    nursery.start()  # it imports what workers need while we import what we need
+
     from aiom4b import app, logs
     from aiom4b import config as settings_of
     from aiom4b.models import OrderChoice

@@ -7,6 +7,9 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aiom4b.engine.mpegtags import Sliceable
 from aiom4b.errors import NeedsAttention
 
@@ -44,7 +47,10 @@ class _Trak:
     packets: int = 0
     payload_bytes: int = 0
     durations: list[tuple[int, int]] = field(default_factory=list)
-    last_chunk: int = 0
+    size_of_each: int = 0
+    sizes: array[int] = field(default_factory=lambda: array("I"))
+    chunks: array[int] = field(default_factory=lambda: array("Q"))
+    packets_in_chunks: list[tuple[int, int]] = field(default_factory=list)
     edits: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -86,7 +92,7 @@ def sound_track(data: Sliceable) -> Track:
     length = sum(count * ticks for count, ticks in trak.durations)
     if not trak.timescale or not movie_timescale or sum(count for count, _ in trak.durations) != trak.packets:
         raise _corrupt("its tables of time don't agree")
-    if trak.last_chunk >= len(data):
+    if max(trak.chunks, default=0) >= len(data):
         raise _truncated("its sound lies beyond the end of the file")
     start, stop = _presented(trak, length, movie_timescale)
     return Track(
@@ -99,6 +105,35 @@ def sound_track(data: Sliceable) -> Track:
         edited=bool(trak.edits),
         other_sound=len(sound) - 1,
     )
+
+
+def packet_places(data: Sliceable, first: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return offsets and sizes of the sound's packets [first, stop), fewer at its end.
+
+    Raises NeedsAttention ``audio.truncated`` and ``audio.corrupt`` where the tables contradict each other.
+    """
+    moov, _ = _top_level(data)
+    try:
+        trak = next(trak for trak in _movie(moov)[1] if trak.handler == b"soun")
+        starts = np.array([chunk - 1 for chunk, _ in trak.packets_in_chunks] + [len(trak.chunks)], np.int64)
+        counts = np.repeat([count for _, count in trak.packets_in_chunks], np.diff(starts))
+    except (IndexError, ValueError, StopIteration) as error:
+        raise _corrupt(str(error) or "it holds no sound") from error
+    ends = np.cumsum(counts)
+    if not len(ends) or ends[-1] < trak.packets or starts[0] != 0:
+        raise _corrupt("its table of chunks does not hold all packets")
+    stop = min(stop, trak.packets)
+    if first >= stop:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    low, high = np.searchsorted(ends, [first, stop - 1], side="right")
+    begin = int(ends[low] - counts[low])  # the first packet of the first chunk that is needed
+    sizes = np.array(trak.sizes[begin:stop] or [trak.size_of_each] * (stop - begin), np.int64)
+    chunk = np.repeat(np.arange(low, high + 1), counts[low : high + 1])[: stop - begin]
+    before = np.cumsum(sizes) - sizes
+    offsets = np.array(trak.chunks, np.int64)[chunk] + before - before[(ends - counts)[chunk] - begin]
+    if int(offsets[-1] + sizes[-1]) > len(data):
+        raise _truncated("its sound lies beyond the end of the file")
+    return offsets[first - begin :], sizes[first - begin :]
 
 
 def _presented(trak: _Trak, length: int, movie_timescale: int) -> tuple[int, int]:
@@ -198,15 +233,19 @@ def _read(content: bytes, trak: _Trak) -> None:
                     trak.encrypted |= entry in _ENCRYPTED or b"sinf" in inside[:512]
             case b"stsz":
                 trak.packets = _number(body, 8)
-                each = _number(body, 4)
-                trak.payload_bytes = each * trak.packets if each else sum(_table(body, 12, trak.packets))
+                trak.size_of_each = _number(body, 4)
+                trak.sizes = array("I") if trak.size_of_each else _table(body, 12, trak.packets)
+                trak.payload_bytes = trak.size_of_each * trak.packets or sum(trak.sizes)
             case b"stts":
                 flat = _table(body, 8, 2 * _number(body, 4))
                 trak.durations = list(zip(flat[::2], flat[1::2], strict=True))
             case b"stco":
-                trak.last_chunk = max(_table(body, 8, _number(body, 4)), default=0)
+                trak.chunks = _table(body, 8, _number(body, 4))
             case b"co64":
-                trak.last_chunk = max(_table(body, 8, _number(body, 4), "Q"), default=0)
+                trak.chunks = _table(body, 8, _number(body, 4), "Q")
+            case b"stsc":
+                flat = _table(body, 8, 3 * _number(body, 4))
+                trak.packets_in_chunks = list(zip(flat[::3], flat[1::3], strict=True))
             case b"elst":
                 width = 8 if body[0] == 1 else 4
                 for at in range(8, 8 + _number(body, 4) * (2 * width + 4), 2 * width + 4):

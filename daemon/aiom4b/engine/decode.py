@@ -40,25 +40,34 @@ class Recording:
 class Stretch:
     """Samples ``start`` up to ``stop`` of a recording, counted as a player presents them.
 
-    ``before`` is the file that flows into this one without declared gaps: its last frames warm the decoder up.
+    ``before`` are the files that flow into this one without declared gaps, in playing order: their last frames warm the
+    decoder up. One may be too short for that, hence several.
     """
 
     recording: Recording
     start: Samples
     stop: Samples
-    before: Recording | None
+    before: tuple[Recording, ...]
 
 
-def stretch(root: str, file: SourceFile, start: int, stop: int, before: SourceFile | None) -> Stretch:
-    """Prepare samples [start, stop) of a file below ``root`` for a worker; only as much of the index goes along as is needed."""
+def stretch(root: str, file: SourceFile, start: int, stop: int, before: Sequence[SourceFile] = ()) -> Stretch:
+    """Prepare samples [start, stop) of a file below ``root`` for a worker; only as much of the index goes along as is needed.
+
+    ``before``: the files that flow into this one, in playing order; there may be more of them than are needed.
+    """
     first = _first_frame(file.audio, start)
+    warming: list[Recording] = []
+    missing = PREROLL_FRAMES - first
+    for one in reversed(before):
+        if missing <= 0:
+            break
+        warming.insert(0, _recording(root, one, max(0, one.audio.frames - missing)))
+        missing -= one.audio.frames
     return Stretch(
         recording=_recording(root, file, max(0, first - PREROLL_FRAMES)),
         start=Samples(start),
         stop=Samples(stop),
-        before=_recording(root, before, max(0, before.audio.frames - PREROLL_FRAMES))
-        if before is not None and first < PREROLL_FRAMES
-        else None,
+        before=tuple(warming),
     )
 
 
@@ -114,9 +123,8 @@ class Decoder:
         assert isinstance(decoder, av.AudioCodecContext)
         first = _first_frame(audio, wanted.start)
         last = -(-(audio.start_skip + wanted.stop) // audio.samples_per_frame)
-        if wanted.before is not None:
-            tail = wanted.before.audio.frames
-            for packet in _mp3_frames(wanted.before, max(0, tail - PREROLL_FRAMES + first), tail):
+        for before in wanted.before:
+            for packet in _mp3_frames(before, before.anchor[0], before.audio.frames):
                 self._decode(decoder, packet, audio.samples_per_frame)
         warm = max(0, first - PREROLL_FRAMES)
         batch: list[av.AudioFrame | None] = []
@@ -162,17 +170,14 @@ class Decoder:
         audio = wanted.recording.audio
         first = _first_frame(audio, wanted.start)
         last = -(-(audio.start_skip + wanted.stop) // audio.samples_per_frame)
-        with media.open_mp4(wanted.recording.path) as container:
-            stream = container.streams.audio[0]
-            decoder = av.CodecContext.create("aac", "r")
-            assert isinstance(decoder, av.AudioCodecContext)
-            decoder.extradata = audio.decoder_config
-            for number, packet in media.packets(container, stream, max(0, first - _PREROLL_PACKETS)):
-                if number >= last:
-                    break
-                frame = self._decode(decoder, packet, audio.samples_per_frame)
-                if number >= first:
-                    yield self._pcm([frame], audio)
+        decoder = av.CodecContext.create("aac", "r")
+        assert isinstance(decoder, av.AudioCodecContext)
+        decoder.extradata = audio.decoder_config
+        warm = max(0, first - _PREROLL_PACKETS)
+        for number, packet in media.packets(wanted.recording.path, warm, last):
+            frame = self._decode(decoder, packet, audio.samples_per_frame)
+            if number >= first:
+                yield self._pcm([frame], audio)
 
 
 def _mp3_frames(recording: Recording, start: int, stop: int) -> Iterator[bytes]:

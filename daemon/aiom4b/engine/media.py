@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -12,6 +13,11 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from aiom4b.adapters import files
+from aiom4b.engine import boxes
+from aiom4b.engine.slices import Slices
+
+_PACKETS_AT_ONCE = 1024
+_READ_AT_ONCE = 8 << 20
 
 
 @contextmanager
@@ -45,19 +51,31 @@ def pcm_of(frames: Sequence[av.AudioFrame], channels: int) -> NDArray[np.float32
     return np.frombuffer(b"".join(joined), np.float32).reshape(channels, -1)
 
 
-def packets(container: InputContainer, stream: av.AudioStream, start: int) -> Iterator[tuple[int, bytes]]:
-    """Yield (number, bytes) of the stream's packets from number ``start`` on, in a container opened without its edit list."""
-    length = 0
-    number = -1
-    if start:
-        probe = next(container.demux(stream))
-        length = probe.duration or 0
-        container.seek(start * length, stream=stream, backward=True)
-    for packet in container.demux(stream):
-        if not packet.size:
-            return
-        if number < 0:
-            number = round((packet.pts or 0) / length) if length else 0
-        if number >= start:
-            yield number, bytes(packet)
-        number += 1
+def packets(path: str, first: int = 0, stop: int = sys.maxsize) -> Iterator[tuple[int, bytes]]:
+    """Yield (number, bytes) of the packets [first, stop) of an MP4's sound, fewer at its end.
+
+    By the file's own tables: a demuxer would build an index of hundreds of megabytes to reach the middle of a long book.
+    """
+    descriptor = files.open_regular(path)
+    try:
+        data = Slices(descriptor, os.fstat(descriptor).st_size)
+        offsets, sizes = boxes.packet_places(data, first, stop)
+        for low in range(0, len(offsets), _PACKETS_AT_ONCE):
+            places = [
+                *zip(
+                    offsets[low : low + _PACKETS_AT_ONCE].tolist(),
+                    sizes[low : low + _PACKETS_AT_ONCE].tolist(),
+                    strict=True,
+                )
+            ]
+            begin, end = places[0][0], sum(places[-1])
+            # Packets of one stream lie close together, one after the other; where they don't, each is read by itself.
+            near = 0 < end - begin < _READ_AT_ONCE
+            block = data.read(begin, end) if near else b""
+            for number, (offset, size) in enumerate(places, first + low):
+                yield (
+                    number,
+                    block[offset - begin : offset - begin + size] if near else data.read(offset, offset + size),
+                )
+    finally:
+        os.close(descriptor)

@@ -155,6 +155,5 @@ def _packets(piece: Piece) -> Iterator[bytes]:
         with open(files.open_regular(piece.path), "rb") as stream:
             yield from aac.without_headers(stream.read())
         return
-    with media.open_mp4(piece.path) as container:
-        for _, data in media.packets(container, container.streams.audio[0], 0):
-            yield data
+    for _, data in media.packets(piece.path):
+        yield data

@@ -93,9 +93,11 @@ def _run_request(
 def _stretch(
     parts: Sequence[Part], position: int, source_files: Sequence[SourceFile], root: str, start: int, stop: int
 ) -> Stretch:
-    part = parts[position]
-    before = source_files[parts[position - 1].file] if part.joined else None
-    return decode.stretch(root, source_files[part.file], start, stop, before)
+    whole = position
+    while parts[whole].joined:
+        whole -= 1
+    before = [source_files[part.file] for part in parts[whole:position]]
+    return decode.stretch(root, source_files[parts[position].file], start, stop, before)
 
 
 class Reader:

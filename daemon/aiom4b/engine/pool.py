@@ -6,17 +6,16 @@ import asyncio
 import heapq
 import itertools
 import math
-import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, process
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import pebble
 
-from aiom4b.engine import worker
+from aiom4b.engine import nursery, worker
 from aiom4b.errors import Transient
 
 T = TypeVar("T")
@@ -89,15 +88,11 @@ class WorkerPool:
     """The CPU-bound pool of the whole process; every book shares it.
 
     ``run`` may be awaited from one event loop only. ``close`` ends all workers at once; a pool that is idle for a minute
-    has none. ``workers=0`` means one for each usable core. ``preload`` names modules that every worker will need: they are
-    imported once, before the workers are forked off.
+    has none. ``workers=0`` means one for each usable core.
     """
 
-    def __init__(
-        self, workers: int = 0, *, preload: Sequence[str] = (), retire_after: float = RETIRE_SECONDS
-    ) -> None:
+    def __init__(self, workers: int = 0, *, retire_after: float = RETIRE_SECONDS) -> None:
         self.size = workers or usable_cores()
-        self._preload = list(preload)
         self._retire_after = retire_after
         self._sequence = itertools.count()
         self._many = _Bench(self.size, tasks_each=0)
@@ -202,10 +197,12 @@ class WorkerPool:
 
     def _processes(self, bench: _Bench) -> pebble.ProcessPool:
         if bench.processes is None:
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(["aiom4b.engine.worker", *self._preload])
+            nursery.start()
             bench.processes = pebble.ProcessPool(
-                max_workers=bench.size, max_tasks=bench.tasks_each, initializer=worker.prepare, context=context
+                max_workers=bench.size,
+                max_tasks=bench.tasks_each,
+                initializer=worker.prepare,
+                context=nursery.context(),
             )
         return bench.processes
 

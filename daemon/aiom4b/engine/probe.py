@@ -211,7 +211,7 @@ def _mp4(path: str, data: _Hashing) -> tuple[AudioFacts, tuple[Mark, ...]]:
         with media.open_mp4(path) as container:
             stream = container.streams.audio[0]
             config = bytes(stream.codec_context.extradata or b"")
-            shape = _shape(container, stream, config)
+            shape = _shape(path, stream, config)
             chapters = tuple(
                 Mark(
                     start_us=round(chapter["start"] * Fraction(chapter["time_base"] or 0) * 1_000_000),
@@ -235,7 +235,7 @@ class _Shape:
     samples_per_frame: int
 
 
-def _shape(container: av.container.InputContainer, stream: av.AudioStream, config: bytes) -> _Shape:
+def _shape(path: str, stream: av.AudioStream, config: bytes) -> _Shape:
     """Return what really comes out of the decoder: HE-AAC need not say in its configuration that it is HE-AAC."""
     if stream.codec_context.name != "aac" or not config:
         raise _unsupported(f"The sound of this MP4 is coded as {stream.codec_context.name}; only AAC is supported.")
@@ -243,8 +243,8 @@ def _shape(container: av.container.InputContainer, stream: av.AudioStream, confi
     assert isinstance(decoder, av.AudioCodecContext)
     decoder.extradata = config
     shape = None
-    for _, packet in zip(range(_TRIAL_PACKETS), media.packets(container, stream, 0), strict=False):
-        for frame in decoder.decode(av.Packet(packet[1])):
+    for _, packet in media.packets(path, 0, _TRIAL_PACKETS):
+        for frame in decoder.decode(av.Packet(packet)):
             shape = _Shape(
                 sample_rate=frame.sample_rate, channels=len(frame.layout.channels), samples_per_frame=frame.samples
             )

@@ -49,7 +49,7 @@ async def convert(
 
     Repeating it makes only the segments that are not there yet. Raises what workers raise: ``proof.sound`` when a segment
     does not sound like its source, ``worker.*`` when a process died, ``space.full``; with ``refuse_damage``
-    ``audio.damaged`` for frames that can't be decoded.
+    ``audio.damaged`` for flaws that the examination found and for frames that can't be decoded.
     """
     with context.ledger.reserve(context.work_dir, _bytes_needed(plan)):
         return await _convert(source, plan, receipt, context, refuse_damage=refuse_damage)
@@ -58,6 +58,13 @@ async def convert(
 async def _convert(
     source: Source, plan: BookPlan, receipt: BackupReceipt, context: StepContext, *, refuse_damage: bool
 ) -> Draft:
+    if refuse_damage and (scars := [file for file in source.files if file.audio.damage]):
+        first = scars[0]
+        raise _damaged(
+            f"{files.displayable(first.path)} is damaged: {first.audio.damage[0].detail}"
+            + (f"; so are {len(scars) - 1} more files." if len(scars) > 1 else "."),
+            source.root,
+        )
     folder = os.path.join(context.work_dir, "draft")
     segments_folder = os.path.join(context.work_dir, "segments")
     await anyio.to_thread.run_sync(_fresh, folder, segments_folder)
@@ -116,16 +123,20 @@ def _flaws(segments: Sequence[Segment], root: str, *, refuse: bool) -> list[str]
     if flaws := sum(one.flaws for one in segments):
         message = f"{flaws} frames of the source could not be decoded and became silence."
         if refuse:
-            raise NeedsAttention(
-                "audio.damaged",
-                message,
-                remedy='Get the damaged files again, or set encode.on_damage = "report" to convert them as they are.',
-                path=root,
-            )
+            raise _damaged(message, root)
         warnings.append(message)
     if bad := sum(one.bad_samples for one in segments):
         warnings.append(f"{bad} samples of the source were no numbers and became silence.")
     return warnings
+
+
+def _damaged(reason: str, root: str) -> NeedsAttention:
+    return NeedsAttention(
+        "audio.damaged",
+        reason,
+        remedy='Get the damaged files again, or set encode.on_damage = "report" to convert them as they are.',
+        path=root,
+    )
 
 
 def _fresh(folder: str, segments_folder: str) -> None:

@@ -184,7 +184,10 @@ async def _look_at(root: str, entry: Entry, tools: _Tools) -> SourceFile | Sidec
         claims = entry.path.lower().endswith(_AUDIO_SUFFIXES)
         if error.code in _NOT_AUDIO and not claims:
             return Sidecar(path=entry.path, identity=entry.identity, kind=SidecarKind.OTHER)
-        return Rejected(path=path, code=error.code, reason=error.reason, remedy=error.remedy)
+        shown = displayable(entry.path)
+        # What a worker says of "this file" is read beside the folder's name: only here it is known which one it is.
+        reason = error.reason if os.path.basename(shown) in error.reason else f"{shown}: {error.reason}"
+        return Rejected(path=path, code=error.code, reason=reason, remedy=error.remedy)
     return found
 
 

@@ -66,6 +66,7 @@ def _publish(
             book=book,
             sha256=proof.sha256,
             size=os.stat(path).st_size,
+            bit_rate=draft.bit_rate,
             published=now,
             tool=f"aiom4b {aiom4b.__version__}",
             source=source.root,

@@ -61,6 +61,11 @@ def test_what_lies_beside_discs_without_an_album_belongs_to_them():
     assert len(grouped(source_files("Emma/1.mp3", "CD1/1.mp3", "CD2/1.mp3", album=["Emma", "Dune", "Dune"]))) == 2
 
 
+def test_a_named_folder_of_the_discs_album_changes_nothing_for_what_has_none():
+    files = source_files("Bonus.mp3", "CD1/1.mp3", "CD2/1.mp3", "An Epilogue/1.mp3", album=["", "Emma", "Emma", "Emma"])
+    assert len(grouped(files)) == 1
+
+
 def test_loose_files_join_the_folder_of_their_album():
     files = source_files("Intro.mp3", "Rest/1.mp3", "Emma/1.mp3", album=["Dune", "Dune", "Emma"])
     assert grouped(files) == [["Emma/1.mp3"], ["Intro.mp3", "Rest/1.mp3"]]

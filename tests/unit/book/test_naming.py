@@ -66,6 +66,7 @@ def test_the_default_layout():
         ("{author}/{series}/{title}.m4b", "Jane Austen/Emma/Emma.m4b"),
         ("{author}/{part} - {year} - {title} {{{narrator}}} [{asin}]/{title}.m4b", "Jane Austen/1815 - Emma/Emma.m4b"),
         ("Books/{authors}/{title} ({year})/{title}: {subtitle}.m4b", "Books/Jane Austen/Emma (1815)/Emma.m4b"),
+        ("{author}/{title} - {part} - {year}/{title}.m4b", "Jane Austen/Emma - 1815/Emma.m4b"),
         ("{author}/Vol {part}/{title}/{title}.m4b", "Jane Austen/Emma/Emma.m4b"),
         ("/{author}/../{title}/{title}.m4b", "Jane Austen/_/Emma/Emma.m4b"),
     ],
@@ -107,6 +108,8 @@ def test_a_template_that_names_no_book_is_refused(template):
         ("abc\u202edef", "abcdef"),
         ("e\u0301", "é"),
         ("Con", "Con_"),
+        ("-CON", "CON_"),
+        (".. nul", "nul_"),
         ("L'Étranger", "L'Étranger"),
     ],
 )

@@ -38,7 +38,13 @@ def evidence(files, *playlists):
         ["Part I.mp3", "Part IV.mp3", "Part V.mp3", "Part IX.mp3", "Part X.mp3"],
         ["I.mp3", "II.mp3", "III.mp3", "IV.mp3", "V.mp3", "VI.mp3", "VII.mp3", "VIII.mp3", "IX.mp3", "X.mp3"],
         ["Dune - I.mp3", "Dune - II.mp3", "Dune - III.mp3", "Dune - IV.mp3", "Dune - V.mp3"],
-        ["Chapter One.mp3", "Chapter Two.mp3", "Chapter Three.mp3", "Chapter Twenty-One.mp3", "Chapter Thirty.mp3"],
+        [
+            "Chapter One.mp3",
+            "Chapter Two.mp3",
+            "Chapter Three.mp3",
+            "Chapter Twenty-Two.mp3",
+            "Chapter Twenty-Three.mp3",
+        ],
         ["Teil eins.mp3", "Teil zwei.mp3", "Teil drei.mp3", "Teil zwölf.mp3"],
         ["Part 3 of 12.mp3", "Part 11 of 12.mp3"],
         ["1-01.mp3", "1-10.mp3", "2-01.mp3", "10-01.mp3"],
@@ -56,6 +62,7 @@ def test_names_are_sorted_as_people_write_them(expected):
 
 def test_letters_that_could_be_numerals_stay_letters():
     assert natural(["Side H.mp3", "Side I.mp3", "Side J.mp3", "Side C.mp3"])[0] == "Side C.mp3"
+    assert natural(["X.mp3", "V.mp3", "L.mp3"]) == ["L.mp3", "V.mp3", "X.mp3"]
     assert natural(["I am.mp3", "Go.mp3", "V.mp3"]) == ["Go.mp3", "I am.mp3", "V.mp3"]
 
 
@@ -77,6 +84,10 @@ def test_titles_without_numbers_are_no_contradiction_to_tags():
     files = source_files("Zebra.mp3", "Ape.mp3", track=[1, 2])
     assert played(files) == ["Zebra.mp3", "Ape.mp3"]
     assert evidence(files) == "track tags alone"
+
+
+def test_names_that_only_write_one_number_in_two_ways_are_no_contradiction_to_tags():
+    assert played(source_files("1 Zebra.mp3", "01 Ape.mp3", track=[1, 2])) == ["1 Zebra.mp3", "01 Ape.mp3"]
 
 
 def test_titles_without_numbers_go_by_the_alphabet_if_nobody_else_speaks():

@@ -57,7 +57,7 @@ def folders():
         shutil.rmtree(_folders.pop())
 
 
-def read(root, file, start, stop, before=None):
+def read(root, file, start, stop, before=()):
     decoder = decode.Decoder()
     pieces = list(decoder.read(decode.stretch(str(root), file, start, stop, before)))
     return np.concatenate([np.empty((file.audio.channels, 0), np.float32), *pieces], axis=1), decoder.flaws
@@ -114,11 +114,11 @@ def test_junk_between_frames_costs_nothing(tmp_path):
         np.testing.assert_array_equal(mine, whole[:, start:stop])
 
 
-@pytest.mark.parametrize("start", [1152 * 20, 1152 * 140])
+@pytest.mark.parametrize("start", [1152 * 20, 1152 * 98])
 def test_a_damaged_frame_becomes_silence_and_is_counted(tmp_path, start):
     clean = bytearray(mp3_of("without a lame tag"))
     places = books.frame_places(bytes(clean))
-    offset, size = places[145] if start > 1152 * 100 else places[25]
+    offset, size = places[start // 1152 + 5]
     clean[offset + 4 : offset + size] = b"\xff" * (size - 4)  # the header stays: big_values too big
     file = books.source_file(tmp_path, "a.mp3", bytes(clean))
     whole = kept("without a lame tag")[2]
@@ -167,28 +167,21 @@ def test_a_file_that_turns_from_stereo_to_mono_keeps_its_length_and_level(tmp_pa
 # --- files cut from one recording -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [60, 100, 117])
-@pytest.mark.parametrize("kind", ["without a lame tag", "mpeg-2.5"])
-def test_untagged_pieces_of_one_recording_join_as_if_never_cut(tmp_path, kind, number):
-    data = sound.mp3(
-        sound.speech(SECONDS, 32000 if "lame" in kind else 8000),
-        32000 if "lame" in kind else 8000,
-        lame_tag=False,
-        bit_rate=64000 if "lame" in kind else 8000,
-    )
-    number = min(number, len(books.frame_places(data)) - 3)
+@pytest.mark.parametrize(("rate", "bit_rate", "number"), [(32000, 64000, 20), (32000, 64000, 110), (8000, 8000, 40)])
+def test_untagged_pieces_of_one_recording_join_as_if_never_cut(tmp_path, rate, bit_rate, number):
+    data = sound.mp3(sound.speech(SECONDS, rate), rate, lame_tag=False, bit_rate=bit_rate)
     at = books.frame_places(data)[number][0]
     one, two = (books.source_file(tmp_path, name, part) for name, part in (("1.mp3", data[:at]), ("2.mp3", data[at:])))
     whole = sound.decoded(data)
     border = one.audio.samples
     assert border + two.audio.samples == whole.shape[1]
     for length in (1, 1152, two.audio.samples):
-        mine, flaws = read(tmp_path, two, 0, length, before=one)
+        mine, flaws = read(tmp_path, two, 0, length, before=[one])
         np.testing.assert_array_equal(mine, whole[:, border : border + length])
         assert flaws == 0
     # a little further in, the previous file's frames may still be in the reservoir
     later = 5 * two.audio.samples_per_frame
-    mine, _ = read(tmp_path, two, later, two.audio.samples, before=one)
+    mine, _ = read(tmp_path, two, later, two.audio.samples, before=[one])
     np.testing.assert_array_equal(mine, whole[:, border + later :])
 
 
@@ -202,15 +195,15 @@ def test_without_the_file_before_the_same_border_clicks(tmp_path):
 
 def test_a_second_file_far_from_its_border_does_not_read_the_first(tmp_path):
     _, file, _ = kept("cbr")
-    far = decode.stretch("/nowhere", file, 120 * 1152, 121 * 1152, file)
-    near = decode.stretch("/nowhere", file, 90 * 1152, 91 * 1152, file)
-    assert far.before is None
-    assert near.before is not None
+    far = decode.stretch("/nowhere", file, 120 * 1152, 121 * 1152, [file])
+    near = decode.stretch("/nowhere", file, 90 * 1152, 91 * 1152, [file])
+    assert far.before == ()
+    assert len(near.before) == 1
 
 
 def test_only_one_anchor_of_the_index_travels_to_a_worker():
     _, file, _ = kept("cbr")
-    wanted = decode.stretch("/r", file, 150 * 1152, 160 * 1152, None)
+    wanted = decode.stretch("/r", file, 150 * 1152, 160 * 1152)
     number, offset = wanted.recording.anchor
     assert wanted.recording.audio.anchors == b""
     assert number == (150 - decode.PREROLL_FRAMES) // mpeg.ANCHOR_FRAMES * mpeg.ANCHOR_FRAMES

@@ -1,0 +1,291 @@
+"""Does the measure accept what an honest encoder makes of any sound, and refuse everything else?"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import pytest
+
+import sound
+from aiom4b.engine import encode, prove, segment
+from aiom4b.engine.prove import Mismatch
+from aiom4b.models import Encoder
+
+SECONDS = 6
+RATE = 44100
+
+
+
+def claps(rate, channels):
+    """Return thousands of dull clicks at random places: the hardest honest material."""
+    random = np.random.default_rng(3)
+    pcm = np.zeros(SECONDS * rate, np.float32)
+    clap = np.exp(-np.arange(200) / 30) * np.sin(np.arange(200) / 12)
+    for at in random.integers(0, len(pcm) - 200, SECONDS * 40):
+        pcm[at : at + 200] += random.uniform(0.05, 0.4) * clap
+    return np.stack([pcm * (1 - 0.3 * side) for side in range(channels)])
+
+
+SOUNDS = {
+    "speech": lambda rate, channels: sound.speech(SECONDS, rate, channels=channels),
+    "tone": lambda rate, channels: sound.tone(SECONDS, rate, channels=channels),
+    "low tone": lambda rate, channels: sound.tone(SECONDS, rate, frequency=60, channels=channels),
+    "noise": lambda rate, channels: sound.noise(SECONDS, rate, channels=channels, level=0.3),
+    "applause": lambda rate, channels: claps(rate, channels),
+    "clicks": lambda rate, channels: sound.clicks(SECONDS, rate, channels=channels),
+    "music": lambda rate, channels: (
+        0.5 * sound.tone(SECONDS, rate, frequency=220, channels=channels)
+        + 0.3 * sound.tone(SECONDS, rate, frequency=330.7, channels=channels)
+        + 0.3 * sound.speech(SECONDS, rate, channels=channels, seed=9)
+        + 0.2 * sound.clicks(SECONDS, rate, every=0.41, channels=channels)
+    ),
+    "silence": lambda rate, channels: sound.silence(SECONDS, rate, channels=channels),
+    "almost silence": lambda rate, channels: sound.noise(SECONDS, rate, channels=channels, level=0.0003),
+    "high tone": lambda rate, channels: sound.tone(SECONDS, rate, frequency=5000, channels=channels, level=0.2),
+    "speech and pauses": lambda rate, channels: sound.speech(SECONDS, rate, channels=channels)
+    * (np.arange(SECONDS * rate) // rate % 2),
+}
+# channels, sample rate, bit rate asked
+SETTINGS = [(1, 22050, 24000), (1, 44100, 32000), (1, 44100, 54400), (2, 44100, 64000), (2, 44100, 128000)]
+
+
+def whole(pcm):
+    pcm = np.array(pcm, np.float32)
+    pcm = pcm[:, : pcm.shape[1] // 1024 * 1024]
+    encode.tame(pcm)
+    return pcm
+
+
+@functools.cache
+def coded(kind, channels, rate, bit_rate):
+    """Return (source, decoded, least) of a sound really encoded and decoded."""
+    pcm = whole(SOUNDS[kind](rate, channels))
+    settings = Encoder(bit_rate=bit_rate, asked=bit_rate, sample_rate=rate, channels=channels, aac_coder="fast")
+    packets = [packet for group in encode.packets([pcm], settings) for packet in group]
+    heard = segment.decoded(segment.decoder(encode.decoder_config(settings)), packets, channels)[:, 1024:]
+    return pcm, heard, prove.floor(bit_rate, rate, channels)
+
+
+def compared(source, heard, rate, least):
+    comparison = prove.Comparison(rate, len(source), least)
+    comparison.expect(np.ascontiguousarray(source))
+    comparison.hear(np.ascontiguousarray(heard))
+    return np.frombuffer(comparison.finish(), "<f4")
+
+
+@pytest.mark.parametrize(("channels", "rate", "bit_rate"), SETTINGS)
+@pytest.mark.parametrize("kind", SOUNDS)
+def test_what_an_honest_encoder_makes_is_accepted(kind, channels, rate, bit_rate):
+    source, heard, least = coded(kind, channels, rate, bit_rate)
+    ratios = compared(source, heard, rate, least)
+    assert len(ratios) == -(-source.shape[1] // 1024 // prove.blocks_a_second(rate)) or len(ratios) == math.ceil(
+        source.shape[1] / 1024 / prove.blocks_a_second(rate)
+    )
+    if kind in {"speech", "music"}:
+        assert np.median(ratios) > 12  # not merely tolerated
+
+
+def test_speech_at_64k_is_measured_as_good_as_it_is():
+    source, heard, least = coded("speech", 1, 44100, 54400)
+    assert np.median(compared(source, heard, 44100, least)) > 20
+
+
+# --- mutants ----------------------------------------------------------------------------------------------------------
+
+
+def late(heard):
+    """One block late: what a lost or doubled packet does to all that follows."""
+    return np.concatenate([np.zeros_like(heard[:, :1024]), heard[:, :-1024]], axis=1)
+
+
+def early(heard):
+    return np.concatenate([heard[:, 1024:], np.zeros_like(heard[:, :1024])], axis=1)
+
+
+def swapped(heard):
+    half = heard.shape[1] // 2048 * 1024
+    return np.concatenate([heard[:, half : 2 * half], heard[:, :half], heard[:, 2 * half :]], axis=1)
+
+
+def muted(heard):
+    heard = heard.copy()
+    heard[:, 2 * RATE : 4 * RATE] = 0
+    return heard
+
+
+def wrong_key(heard):
+    level = float(np.sqrt(np.mean(np.square(heard)))) or 0.1
+    return np.random.default_rng(5).normal(0, level, heard.shape).astype(np.float32)
+
+
+def other_sound(heard):
+    rate = RATE if heard.shape[1] > 5 * RATE else 22050
+    return np.resize(sound.speech(7, rate, channels=len(heard), seed=77), heard.shape)
+
+
+def shifted_a_little(heard):
+    """5 ms late: a decoder's delay, an encoder's priming counted twice …"""
+    return np.concatenate([np.zeros_like(heard[:, :221]), heard[:, :-221]], axis=1)
+
+
+MUTANTS = (late, early, swapped, muted, wrong_key, other_sound)
+# A steady tone is the same a block later as the phase allows, clicks on a grid are the same a period later, silence is the same
+# everywhere: those mutants are no mutants there.
+SAME_ANYHOW = {
+    *((kind, mutant) for kind in ("silence", "almost silence") for mutant in (late, early, swapped, muted)),
+    ("almost silence", wrong_key),  # made as quiet as the source: below -70 dBFS
+    *(("high tone", mutant) for mutant in (late, early, swapped)),
+    *((kind, swapped) for kind in ("tone", "low tone")),
+}
+
+
+@pytest.mark.parametrize(("channels", "rate", "bit_rate"), SETTINGS)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+@pytest.mark.parametrize("kind", SOUNDS)
+def test_every_mutant_is_refused(kind, mutant, channels, rate, bit_rate):
+    if (kind, mutant) in SAME_ANYHOW:
+        pytest.skip("the same sound anyhow")
+    source, heard, least = coded(kind, channels, rate, bit_rate)
+    with pytest.raises(Mismatch):
+        compared(source, mutant(heard), rate, least)
+
+
+@pytest.mark.parametrize("kind", ["speech", "music", "noise"])
+def test_even_a_shift_of_five_milliseconds_is_refused(kind):
+    source, heard, least = coded(kind, 1, 44100, 54400)
+    with pytest.raises(Mismatch):
+        compared(source, shifted_a_little(heard), 44100, least)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("instead", ["silence", "the other", "inverted"])
+@pytest.mark.parametrize("kind", ["speech", "tone", "noise", "music", "speech and pauses"])
+def test_a_lost_channel_is_refused(kind, lost, instead):
+    source, heard, least = coded(kind, 2, 44100, 128000)
+    if "speech" in kind and instead == "the other" and lost == 0:
+        pytest.skip("the same voice 4.4 dB quieter has 8 dB of likeness")
+    broken = heard.copy()
+    broken[lost] = {"silence": 0 * heard[lost], "the other": heard[1 - lost], "inverted": -heard[lost]}[instead]
+    with pytest.raises(Mismatch):
+        compared(source, broken, 44100, least)
+
+
+@pytest.mark.parametrize("kind", ["speech", "noise", "music"])
+def test_swapped_sides_are_refused(kind):
+    source, heard, least = coded(kind, 2, 44100, 128000)
+    with pytest.raises(Mismatch):
+        compared(source, heard[::-1], 44100, least)
+
+
+@pytest.mark.parametrize("kind", ["speech", "tone", "noise", "music", "low tone"])
+@pytest.mark.parametrize("blocks", [2, 5])
+def test_a_dropout_of_some_blocks_is_refused(kind, blocks):
+    source, heard, least = coded(kind, 1, 44100, 54400)
+    power = np.square(source[0]).reshape(-1, 1024).sum(axis=1)
+    loudest = int(np.argmax(np.convolve(power, np.ones(blocks), "valid")))
+    broken = heard.copy()
+    broken[:, loudest * 1024 : (loudest + blocks) * 1024] = 0
+    with pytest.raises(Mismatch):
+        compared(source, broken, 44100, least)
+
+
+def test_sound_where_the_source_is_silent_is_refused():
+    source = np.zeros((1, 44032), np.float32)
+    with pytest.raises(Mismatch, match="silent"):
+        prove.compare(source, sound.tone(2, 44100)[:, :44032], 44100, 1.5)
+
+
+def test_a_decoder_that_gives_no_numbers_is_refused():
+    source = sound.speech(2, 44100)[:, :44032]
+    heard = source.copy()
+    heard[0, 5] = np.nan
+    with pytest.raises(Mismatch, match="no sound"):
+        prove.compare(source, heard, 44100, 1.5)
+
+
+def test_low_rumble_where_the_source_has_high_tones_only_is_refused():
+    source, heard, least = coded("high tone", 1, 44100, 54400)
+    rumble = sound.tone(SECONDS, 44100, frequency=100, level=0.2)[:, : heard.shape[1]]
+    assert np.isinf(compared(source, heard, 44100, least)).any()
+    with pytest.raises(Mismatch):
+        compared(source, heard + rumble, 44100, least)
+
+
+def test_a_high_tone_that_is_gone_is_refused():
+    """Where the lowest kilohertz holds nothing, silence would pass as likeness."""
+    source, heard, least = coded("high tone", 1, 44100, 54400)
+    with pytest.raises(Mismatch):
+        compared(source, np.zeros_like(heard), 44100, least)
+
+
+def test_a_mismatch_says_where():
+    source, heard, least = coded("speech", 1, 44100, 54400)
+    broken = heard.copy()
+    broken[:, 3 * 44032 :] = 0
+    with pytest.raises(Mismatch) as caught:
+        compared(source, broken, 44100, least)
+    assert caught.value.second == pytest.approx(3, abs=0.1)
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def test_pieces_of_any_length_give_the_same_ratios():
+    source, heard, least = coded("speech", 1, 44100, 54400)
+    expected = compared(source, heard, 44100, least)
+    comparison = prove.Comparison(44100, 1, least)
+    random = np.random.default_rng(1)
+    places = [0, 0]
+    while min(places) < source.shape[1]:
+        for number, (pcm, take) in enumerate([(source, comparison.expect), (heard, comparison.hear)]):
+            step = int(random.integers(1, 60000))
+            take(pcm[:, places[number] : places[number] + step])
+            places[number] = min(places[number] + step, pcm.shape[1])
+    np.testing.assert_allclose(np.frombuffer(comparison.finish(), "<f4"), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("missing", [1, 1024, 50000])
+def test_streams_of_different_length_are_refused(missing):
+    source, heard, least = coded("speech", 1, 44100, 54400)
+    with pytest.raises(Mismatch, match="samples"):
+        compared(source, heard[:, :-missing], 44100, least)
+    with pytest.raises(Mismatch, match="samples"):
+        compared(source[:, :-missing], heard, 44100, least)
+
+
+def test_another_number_of_channels_is_refused():
+    comparison = prove.Comparison(44100, 2, 1.5)
+    with pytest.raises(Mismatch, match="channels"):
+        comparison.hear(np.zeros((1, 1024), np.float32))
+
+
+def test_a_muted_stump_at_the_end_is_refused():
+    source, heard, least = coded("speech", 1, 44100, 54400)
+    stop = 2 * 44032 + 9 * 1024
+    cut, broken = source[:, :stop], heard[:, :stop].copy()
+    compared(cut, broken, 44100, least)
+    broken[:, 2 * 44032 :] = 0
+    with pytest.raises(Mismatch):
+        compared(cut, broken, 44100, least)
+
+
+def test_the_floor_rises_with_the_bits_a_sample_gets():
+    floors = [prove.floor(bit_rate, 44100, 1) for bit_rate in (8000, 24000, 48000, 64000, 96000, 320000)]
+    assert floors == sorted(floors)
+    assert (floors[0], floors[-1]) == (1.5, 6.0)
+    assert prove.floor(128000, 44100, 2) == prove.floor(64000, 44100, 1)
+
+
+def test_the_summary_tells_sound_silence_and_high_tones_apart():
+    ratios = np.array([30, 20, math.nan, math.inf, 10, 25], "<f4").tobytes()
+    check = prove.summary(ratios, 0.5)
+    assert (check.seconds, check.quiet, check.beyond) == (4, 1, 1)
+    assert (check.snr_min, check.snr_median, check.worst) == (10.0, 22.5, 2.0)
+
+
+def test_the_summary_of_a_silent_book_invents_nothing():
+    check = prove.summary(np.array([math.nan] * 3, "<f4").tobytes(), 1.0)
+    assert (check.seconds, check.quiet, check.snr_min, check.worst) == (0, 3, 0.0, 0.0)
+    assert prove.summary(b"", 1.0).seconds == 0
