@@ -131,7 +131,7 @@ class House:
                 found.append(inside + "/")
         for entry in os.scandir(self.backup):
             if entry.name == ".aiom4b":
-                found += [one.path for one in os.scandir(entry.path) if not one.name.endswith(".lock")]
+                found += [one.path for one in os.scandir(entry.path)]
             elif not {"backup.json", "SHA256SUMS"} <= set(os.listdir(entry.path)):
                 found.append(entry.path)
         return found
@@ -152,10 +152,10 @@ def _ours(path: str, *, work: bool) -> bool:
         return parts[2].endswith(".json")
     if parts[1] != "work":
         return False
-    if len(parts) == 3:
-        return parts[2].endswith(".lock")
     if not work:
         return False
+    if len(parts) == 3:
+        return parts[2].endswith(".lock")
     if parts[3] == "segments":
         return os.path.splitext(parts[4])[1] in {".aac", ".json"} and not parts[4].startswith(".")
     return parts[3] == "draft" or parts[3].endswith(".json")
@@ -176,11 +176,10 @@ def snapshot(folder: str | Path) -> dict[bytes, tuple]:
     return seen
 
 
-def real_program(house: House, words: Sequence[str]) -> Answer:
-    """Run the program as its users do."""
-    done = subprocess.run(
-        [*PROGRAM, *words], env=house.environment(), capture_output=True, timeout=60, check=False, cwd=house.root
-    )
+def real_program(house: House, words: Sequence[str], **how) -> Answer:
+    """Run the program as its users do; ``how`` is for `subprocess.run`."""
+    how = {"env": house.environment(), "cwd": house.root, "capture_output": True, "timeout": 60} | how
+    done = subprocess.run([*PROGRAM, *words], check=False, **how)
     return answer(done.returncode, done.stdout, done.stderr)
 
 
@@ -191,6 +190,49 @@ def answer(exit: int, stdout: bytes, stderr: bytes) -> Answer:
     except ValueError:
         document = None
     return Answer(exit, document, stderr.decode(errors="backslashreplace"))
+
+
+# --- what only root can do ---------------------------------------------------------------------------------------------
+
+_PR_CAPBSET_DROP = 24
+_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
+
+
+def bound_by_modes() -> None:
+    """Let the program that this process becomes be bound by the modes of files, as every user but root is."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
+        if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl")
+
+
+class Disk:
+    """A file system of its own at ``place``, in memory, of some pages of 4 KiB."""
+
+    _REMOUNT, _READ_ONLY, _DETACH = 32, 1, 2
+
+    def __init__(self, place: str | Path) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._place = os.fsencode(place)
+
+    def resize(self, pages: int) -> None:
+        """Make it larger or smaller."""
+        self._mount(self._REMOUNT, f"size={pages * 4096}")
+
+    def read_only(self) -> None:
+        """Take no writes any more."""
+        self._mount(self._REMOUNT | self._READ_ONLY, "")
+
+    def _mount(self, flags: int, options: str) -> None:
+        if self._libc.mount(b"tmpfs", self._place, b"tmpfs", flags, options.encode()) != 0:
+            raise OSError(ctypes.get_errno(), "mount")
+
+    def __enter__(self) -> Self:
+        self._mount(0, "size=4096")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._libc.umount2(self._place, self._DETACH) == 0
 
 
 # --- what is dropped --------------------------------------------------------------------------------------------------

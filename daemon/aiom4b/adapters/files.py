@@ -322,28 +322,41 @@ def fsync_tree(folder: str) -> None:
 
 @contextmanager
 def locked(path: str, busy: Aiom4bError) -> Iterator[None]:
-    """Hold the lock file at ``path``, which stays for ever; raises ``busy`` at once when somebody else holds it.
+    """Hold the lock file at ``path``, which is gone afterwards; raises ``busy`` at once when somebody else holds it.
 
-    The lock goes with the process, however that ends. Otherwise raises what `translated` raises.
+    The lock goes with the process, however that ends; the file of a process that was killed serves the next one.
+    Otherwise raises what `translated` raises.
     """
-    with translated(path, "locking"):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    descriptor = _lock(path, busy)
     try:
-        with translated(path, "locking"):
-            held = _flock(descriptor)
-        if not held:
-            raise busy
         yield
     finally:
-        os.close(descriptor)
+        # Removed while it is held: whoever opened it before that finds, once it is his, that the name is gone. One that
+        # can't be removed does no harm.
+        try:
+            with suppress(OSError):
+                os.unlink(path)
+        finally:
+            os.close(descriptor)
 
 
-def _flock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _lock(path: str, busy: Aiom4bError) -> int:
+    with translated(path, "locking"):
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                    return descriptor
+            except BlockingIOError:
+                os.close(descriptor)
+                raise busy from None
+            except FileNotFoundError:
+                pass  # its last holder has just removed it
+            except OSError:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
 
 
 def check_writable(directory: str) -> None:

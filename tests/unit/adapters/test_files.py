@@ -400,7 +400,7 @@ def test_a_folder_that_takes_no_files_is_told_as_such(tmp_path, monkeypatch):
 # --- locks ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_lock_has_one_holder_at_a_time_and_its_file_stays(tmp_path):
+def test_a_lock_has_one_holder_at_a_time_and_leaves_no_file(tmp_path):
     path = str(tmp_path / "lock")
     busy = Transient("plan.busy", "It is busy.", remedy="Wait.")
     with files.locked(path, busy):
@@ -409,7 +409,24 @@ def test_a_lock_has_one_holder_at_a_time_and_its_file_stays(tmp_path):
         assert caught.value is busy
     with files.locked(path, busy):
         assert os.path.exists(path)
-    assert os.path.exists(path)
+    assert not os.path.exists(path)
+
+
+def test_a_lock_whose_name_was_removed_by_its_last_holder_is_not_held_by_two(tmp_path, monkeypatch):
+    path = str(tmp_path / "lock")
+    busy = Transient("plan.busy", "It is busy.", remedy="Wait.")
+    real_open, opened = os.open, []
+
+    def late(name, *rest, **named):
+        descriptor = real_open(name, *rest, **named)
+        if name == path and not opened:
+            opened.append(descriptor)
+            os.unlink(path)  # the last holder goes just between our open and our lock
+        return descriptor
+
+    monkeypatch.setattr(os, "open", late)
+    with files.locked(path, busy), pytest.raises(Transient), files.locked(path, busy):
+        pytest.fail("held twice")
 
 
 def test_a_lock_is_let_go_when_its_work_fails(tmp_path):
