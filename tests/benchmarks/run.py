@@ -63,7 +63,7 @@ _data = Path(tempfile.gettempdir()) / "aiom4b-benchmarks"
 
 
 def _sample() -> Path:
-    return sorted(speech.book(_data, 1, 90).glob("*.mp3"))[0]
+    return next(speech.book(_data, 1, 90).glob("*.mp3"))
 
 
 class Watch(threading.Thread):
@@ -180,20 +180,20 @@ def run_speech() -> None:
 def run_peers() -> None:
     """The same files by m4bmaker and m4b-util."""
     source = speech.book(_data, 6, 1513)
-    tools = _data / "peers"
-    if not (tools / "bin" / "m4b-util").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(tools)], check=True)
-        subprocess.run([str(tools / "bin" / "pip"), "install", "-q", "m4bmaker", "m4b-util"], check=True)
     ours = convert(source)["wall"]
     _tell("aiom4b", wall=ours)
-    for name, command in (
-        ("m4b-util", ["m4b-util", "bind", "--output-name", "book.m4b", str(source)]),
-        ("m4bmaker", ["m4bmaker", str(source), "--no-prompt", "--output-dir", "."]),
+    for name, options in (
+        ("m4b-util", ["bind", "-o", ".", "-n", "book.m4b", str(source)]),
+        ("m4bmaker", ["--no-prompt", "--output", "book.m4b", str(source)]),
     ):
+        tool = _data / f"peers-{name}"  # one environment each: what they depend on contradicts
+        if not (tool / "bin" / name).exists():
+            subprocess.run([sys.executable, "-m", "venv", str(tool)], check=True)
+            subprocess.run([str(tool / "bin" / "pip"), "install", "-q", name], check=True)
         place = Path(tempfile.mkdtemp(prefix="aiom4b-peer-", dir=_data))
         began = time.monotonic()
         done = subprocess.run(
-            [str(tools / "bin" / command[0]), *command[1:]],
+            [str(tool / "bin" / name), *options],
             cwd=place,
             capture_output=True,
             text=True,
@@ -201,7 +201,7 @@ def run_peers() -> None:
             check=False,
         )
         wall = time.monotonic() - began
-        made = [path for path in place.rglob("*.m4b")]
+        made = list(place.rglob("*.m4b"))
         _tell(name, wall=wall, times_slower=wall / ours, exit=done.returncode, made=len(made))
         if not made:
             print(done.stdout[-2000:], done.stderr[-2000:])
@@ -210,7 +210,7 @@ def run_peers() -> None:
 
 def run_long() -> None:
     """One MP3 of 20 hours: busy cores, memory, serial time."""
-    hour = sorted(speech.book(_data, 1, 3600).glob("*.mp3"))[0]
+    hour = next(speech.book(_data, 1, 3600).glob("*.mp3"))
     source = _data / "twenty-hours"
     source.mkdir(exist_ok=True)
     whole = source / "Twenty Hours.mp3"

@@ -7,15 +7,27 @@ import random
 import subprocess
 from pathlib import Path
 
-_SUBJECTS = (
-    "the keeper|a grey horse|my uncle|the river|nobody|the last train|an old sailor|her letter|the storm|winter".split(
-        "|"
-    )
-)
-_VERBS = "remembers|follows|forgets|answers|carries|breaks|hears|crosses|fears|buys".split("|")
-_OBJECTS = (
-    "the silent village|a box of matches|every promise|seven dark stairs|the road to the sea|his own shadow".split("|")
-)
+_SUBJECTS = [
+    "the keeper",
+    "a grey horse",
+    "my uncle",
+    "the river",
+    "nobody",
+    "the last train",
+    "an old sailor",
+    "her letter",
+    "the storm",
+    "winter",
+]
+_VERBS = ["remembers", "follows", "forgets", "answers", "carries", "breaks", "hears", "crosses", "fears", "buys"]
+_OBJECTS = [
+    "the silent village",
+    "a box of matches",
+    "every promise",
+    "seven dark stairs",
+    "the road to the sea",
+    "his own shadow",
+]
 
 
 def text(sentences: int, seed: int) -> str:
@@ -40,34 +52,16 @@ def book(folder: Path, files: int, seconds_each: float, *, rate: int = 44100, bi
         words.write_text(text(int(seconds_each / 3.2) + 3, number))
         wav = partial / "speech.wav"
         subprocess.run(["espeak-ng", "-s", "150", "-f", str(words), "-w", str(wav)], check=True)
-        subprocess.run(
-            [
-                "ffmpeg",
-                "-v",
-                "error",
-                "-y",
-                "-i",
-                str(wav),
-                "-t",
-                str(seconds_each),
-                "-ar",
-                str(rate),
-                "-ac",
-                "1",
-                "-b:a",
-                bit_rate,
-            ]
-            + [
-                "-metadata",
-                f"title=Chapter {number}",
-                "-metadata",
-                "album=The Benchmark",
-                "-metadata",
-                "artist=Ada Speaker",
-            ]
-            + ["-metadata", f"track={number}/{files}", str(partial / f"{number:03d} Chapter {number}.mp3")],
-            check=True,
-        )
+        tags = {
+            "title": f"Chapter {number}",
+            "album": "The Benchmark",
+            "artist": "Ada Speaker",
+            "track": f"{number}/{files}",
+        }
+        sound = ["-t", str(seconds_each), "-ar", str(rate), "-ac", "1", "-b:a", bit_rate]
+        told = [word for name, value in tags.items() for word in ("-metadata", f"{name}={value}")]
+        mp3 = str(partial / f"{number:03d} Chapter {number}.mp3")
+        subprocess.run(["ffmpeg", "-v", "error", "-y", "-i", str(wav), *sound, *told, mp3], check=True)
         words.unlink()
         wav.unlink()
     partial.rename(made)
