@@ -164,9 +164,9 @@ class _Conversion:
         async with self._slots:
             try:
                 findings = await examine(path, self._examine, self.pool, rank)
-            except Aiom4bError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other books go on
                 findings = ()
-                outcomes.append(self._told(path, None, error, began, anyio.current_time() - began))
+                outcomes.append(self._told(path, None, _understood(error), began, anyio.current_time() - began))
         examined = anyio.current_time() - began
         for finding in findings:
             if isinstance(finding, Source):
@@ -205,9 +205,9 @@ class _Conversion:
         try:
             async with self._one_at_a_time.setdefault(source.fingerprint, anyio.Lock()):
                 finished = await self._converted(source, rank, partial(self._observer.progressed, number))
-        except Aiom4bError as error:
-            failure = error
-            log.error("book.failed", book=name, code=error.code, reason=error.reason, remedy=error.remedy)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other books go on
+            failure = _understood(error)
+            log.error("book.failed", book=name, code=failure.code, reason=failure.reason, remedy=failure.remedy)
         outcome = Outcome(
             path=source.root,
             source=source,
@@ -246,6 +246,18 @@ class _Conversion:
             return await pipeline.run(source, self._pipeline, context, journal)
 
 
+def _understood(error: Exception) -> Aiom4bError:
+    """Return an error of ours; one that nobody foresaw goes to the log as a whole, and to the user as what it is."""
+    if isinstance(error, Aiom4bError):
+        return error
+    log.error("program.error", exc_info=error)
+    return NeedsAttention(
+        "program.error",
+        f"The program met something unforeseen: {type(error).__name__}: {error}",
+        remedy="This is a fault of the program: please report it with what it wrote to standard error.",
+    )
+
+
 def _hours(source: Source) -> float:
     return sum(file.audio.seconds for file in source.files) / 3600
 
@@ -268,7 +280,7 @@ class Verified:
 async def verify_book(book: str, backup_dir: str | None, settings: Settings) -> Verified:
     """Prove a published book again against its backup; without record or backup look at the file alone.
 
-    Raises NeedsAttention ``proof.*`` when it is not what it should be, ``source.missing`` when there is no such file.
+    Raises NeedsAttention ``proof.*`` when it is not what it should be, ``book.missing`` when there is no such file.
     """
     path = os.path.abspath(book)
     if not os.path.isfile(path):
@@ -301,6 +313,10 @@ async def verify_book(book: str, backup_dir: str | None, settings: Settings) -> 
         limits = ProbeLimits(max_file_size=settings.limits.max_file_size_mb * _MEGABYTE)
         proof = await prove_again(record, path, root, limits, context)
         return Verified(book=path, proof=proof, facts=None, unchanged=unchanged, missing="")
+    except NeedsAttention as error:
+        if error.code.startswith("proof."):
+            error.remedy = "Put a good copy of the book in its place, or convert its source once more with --again."
+        raise
     finally:
         pool.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import pkgutil
 import socket
 
 import pytest
@@ -482,6 +483,25 @@ def test_a_worker_that_dies_over_a_file_fails_that_book_only(house, monkeypatch)
     answer = house.convert(bad, house.drop("good", tracks(2)))
     assert [book.get("error", {}).get("code") for book in answer.document["books"]] == ["worker.crashed", None]
     assert house.litter() == []
+
+
+@pytest.mark.parametrize("where", ["aiom4b.app.examine", "aiom4b.pipeline.plan"])
+def test_a_fault_of_the_program_over_one_book_leaves_the_others_alone(house, monkeypatch, where):
+    step = pkgutil.resolve_name(where)
+
+    def faulty(first, *rest):
+        if "bad" in str(getattr(first, "root", first)):
+            raise ZeroDivisionError("a fault of ours")
+        return step(first, *rest)
+
+    monkeypatch.setattr(where, faulty)
+    answer = house.convert(house.drop("bad", tracks(2, first_seed=7)), house.drop("good", tracks(2)))
+    bad, good = answer.document["books"]
+    assert (answer.exit, bad["error"]["code"]) == (1, "program.error")
+    assert "ZeroDivisionError: a fault of ours" in bad["error"]["message"]
+    assert "Traceback" in answer.talk or "faulty" in answer.talk
+    assert good["output"].endswith("Emma.m4b")
+    assert house.litter(work=True) == []
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import faults
 import household
 import sound
 from household import RATE, clip, heard, picture, rich_id3, snapshot, tracks
@@ -199,6 +200,31 @@ def test_a_torn_record_is_no_record(house):
     house.record(first).write_bytes(house.record(first).read_bytes()[:700])
     answer = house.convert(folder)
     assert (answer.exit, answer.book["already"]) == (0, False)
+
+
+def test_segments_that_are_there_are_not_made_again(house, monkeypatch):
+    folder = house.drop("Emma", tracks(2))
+    with monkeypatch.context() as patch:
+        patch.setattr("aiom4b.engine.mux.mux", faults.mistaken)
+        assert house.convert(folder).error["code"] == "worker.error"
+    monkeypatch.setattr("aiom4b.engine.segment.make_segment", faults.mistaken)
+    book, _ = converted(house, folder)
+    assert book["segments"] == {"made": 0, "reused": 1}
+
+
+def test_a_segment_that_rotted_on_the_disk_is_told_and_made_anew(house, monkeypatch):
+    folder = house.drop("Emma", tracks(2))
+    with monkeypatch.context() as patch:
+        patch.setattr("aiom4b.engine.mux.mux", faults.mistaken)
+        house.convert(folder)
+    (segment,) = house.library.glob(".aiom4b/work/*/segments/*.aac")
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+    answer = house.convert(folder)
+    assert (answer.exit, answer.error["code"]) == (75, "segment.damaged")
+    book, _ = converted(house, folder)
+    assert book["segments"] == {"made": 1, "reused": 0}
 
 
 # --- what is dropped --------------------------------------------------------------------------------------------------

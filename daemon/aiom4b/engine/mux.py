@@ -58,40 +58,46 @@ class MuxedPiece:
 def mux(request: MuxRequest) -> tuple[MuxedPiece, ...]:
     """Write ``folder/name``; runs in a worker that ends afterwards, since a long book leaves it with much memory.
 
-    The bytes depend on the request alone: no dates, no versions. The file is not yet flushed to disk.
+    The bytes depend on the request alone: no dates, no versions. The file is not yet flushed to disk. Raises Transient
+    ``segment.damaged`` with the ``path`` of a segment that is torn, ``source.changed``, ``space.full``.
     """
+    try:
+        return _mux(request)
+    except av.error.FFmpegError as error:
+        if error.errno is not None and error.errno > 0:
+            with files.translated(request.folder, "writing the book"):
+                raise OSError(error.errno, os.strerror(error.errno)) from error
+        raise NeedsAttention(
+            "mux.failed",
+            f"The book could not be put together: {error.strerror}.",
+            remedy="Try again; if it happens again, please report it with this message.",
+            path=request.folder,
+        ) from error
+
+
+def _mux(request: MuxRequest) -> tuple[MuxedPiece, ...]:
+    """Do what `mux` does; raises FFmpegError too, also from the end of the block, where the container is closed."""
     with ExitStack() as stack:
         folder = os.open(request.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         stack.callback(os.close, folder)
         # By descriptor: a library's path may hold bytes or colons that FFmpeg reads otherwise.
-        try:
-            container = stack.enter_context(
-                av.open(
-                    f"file:/proc/self/fd/{folder}/{request.name}",
-                    "w",
-                    format="ipod",
-                    # With the movie's clock at the sample rate, duration and chapters are exact; the default rounds to
-                    # milliseconds.
-                    options={
-                        "movflags": "+faststart",
-                        "movie_timescale": str(request.sample_rate),
-                        "fflags": "+bitexact",
-                    },
-                )
+        container = stack.enter_context(
+            av.open(
+                f"file:/proc/self/fd/{folder}/{request.name}",
+                "w",
+                format="ipod",
+                # With the movie's clock at the sample rate, duration and chapters are exact; the default rounds to
+                # milliseconds.
+                options={
+                    "movflags": "+faststart",
+                    "movie_timescale": str(request.sample_rate),
+                    "fflags": "+bitexact",
+                },
             )
-            stream = _stream(request, container, stack)
-            container.set_chapters(_chapters(request))
-            return _write(request, container, stream)
-        except av.error.FFmpegError as error:
-            if error.errno is not None and error.errno > 0:
-                with files.translated(request.folder, "writing the book"):
-                    raise OSError(error.errno, os.strerror(error.errno)) from error
-            raise NeedsAttention(
-                "mux.failed",
-                f"The book could not be put together: {error.strerror}.",
-                remedy="Try again; if it happens again, please report it with this message.",
-                path=request.folder,
-            ) from error
+        )
+        stream = _stream(request, container, stack)
+        container.set_chapters(_chapters(request))
+        return _write(request, container, stream)
 
 
 def _stream(request: MuxRequest, container: OutputContainer, stack: ExitStack) -> av.AudioStream:
@@ -127,7 +133,7 @@ def _write(request: MuxRequest, container: OutputContainer, stream: av.AudioStre
     for piece in request.pieces:
         digest = hashlib.sha256()
         payload = count = 0
-        for data in _packets(piece):
+        for data in _checked(piece):
             packet = av.Packet(data)
             packet.stream = stream
             packet.time_base = clock
@@ -139,15 +145,26 @@ def _write(request: MuxRequest, container: OutputContainer, stream: av.AudioStre
             digest.update(data)
             payload += len(data)
             count += 1
-        if count != piece.packets:
-            raise Transient(
-                "mux.pieces",
-                f"{piece.path} holds {count} packets instead of {piece.packets}.",
-                remedy="Try again: what is damaged is made again.",
-                path=piece.path,
-            )
         written.append(MuxedPiece(packets=count, sha256=digest.hexdigest(), payload_bytes=payload))
     return tuple(written)
+
+
+def _checked(piece: Piece) -> Iterator[bytes]:
+    """Yield the packets of a piece; Transient ``segment.damaged`` (a segment of ours) or ``source.changed`` unless all are there."""
+    count = 0
+    try:
+        for data in _packets(piece):
+            count += 1
+            yield data
+        if count != piece.packets:
+            raise ValueError(f"it holds {count} packets instead of {piece.packets}")
+    except ValueError as error:
+        raise Transient(
+            "segment.damaged" if piece.ours else "source.changed",
+            f"{piece.path} is not what it was: {error}.",
+            remedy="Try again: what is damaged is made anew. Check the disk if it happens again.",
+            path=piece.path,
+        ) from error
 
 
 def _packets(piece: Piece) -> Iterator[bytes]:

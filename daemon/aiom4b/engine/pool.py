@@ -64,6 +64,8 @@ class _Waiting:
     deadline: float
     done: asyncio.Future[object]
     running: Future[worker.Done | worker.Failed] | None = None
+    processes: pebble.ProcessPool | None = None
+    again: bool = False
 
     def __lt__(self, other: _Waiting) -> bool:
         return self.key < other.key
@@ -169,18 +171,21 @@ class WorkerPool:
             ticket = waiting.key[1]
             bench.running.add(ticket)
             try:
-                waiting.running = self._processes(bench).schedule(
-                    worker.run, args=(waiting.function, waiting.args), timeout=waiting.deadline
-                )
+                self._hand_over(bench, waiting)
             except RuntimeError:  # Pebble calls itself broken when an idle worker was killed: start afresh
                 self._retire(bench)
-                waiting.running = self._processes(bench).schedule(
-                    worker.run, args=(waiting.function, waiting.args), timeout=waiting.deadline
-                )
+                self._hand_over(bench, waiting)
+            assert waiting.running is not None
             wrapped = asyncio.wrap_future(waiting.running, loop=loop)
             wrapped.add_done_callback(lambda future, waiting=waiting: self._finish(bench, waiting, future))  # type: ignore[misc]
         if not bench.running and bench.processes is not None:
             bench.retirement = loop.call_later(self._retire_after, self._retire, bench)
+
+    def _hand_over(self, bench: _Bench, waiting: _Waiting) -> None:
+        waiting.processes = self._processes(bench)
+        waiting.running = waiting.processes.schedule(
+            worker.run, args=(waiting.function, waiting.args), timeout=waiting.deadline
+        )
 
     def _finish(self, bench: _Bench, waiting: _Waiting, future: asyncio.Future[object]) -> None:
         bench.running.discard(waiting.key[1])
@@ -188,7 +193,14 @@ class WorkerPool:
             if future.cancelled():
                 waiting.done.cancel()
             elif (error := future.exception()) is not None:
-                waiting.done.set_exception(error)
+                if isinstance(error, process.BrokenProcessPool) and not waiting.again:
+                    # An idle worker was killed just before this task was handed over: it has not even begun.
+                    waiting.again = True
+                    if waiting.processes is bench.processes:
+                        self._retire(bench)
+                    heapq.heappush(bench.heap, waiting)
+                else:
+                    waiting.done.set_exception(error)
             else:
                 waiting.done.set_result(future.result())
         elif not future.cancelled():

@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing import forkserver
+from typing import Any
 
 import av.logging
 
@@ -54,6 +56,12 @@ def prepare() -> None:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # Our parent is the server that forks workers. It ends when nobody holds this pipe open any more, and hands it to every
+    # worker: without closing it a busy worker would keep the server alive, and neither would ever miss the main process.
+    server: Any = vars(forkserver)["_forkserver"]
+    if server._forkserver_alive_fd is not None:  # noqa: SLF001 - there is no public way to it
+        os.close(server._forkserver_alive_fd)  # noqa: SLF001
+        server._forkserver_alive_fd = None  # noqa: SLF001
     if os.getppid() == 1:  # the parent died before the call above: the signal will never come
         os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

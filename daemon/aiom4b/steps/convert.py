@@ -81,9 +81,14 @@ async def _convert(
         pieces = [
             Piece(path=os.path.join(receipt.root, file.path), packets=file.audio.frames, ours=False) for file in playing
         ]
-    written = await context.work(
-        mux.mux, _mux_request(source, plan, folder, tuple(pieces)), audio_seconds=_seconds(plan), single_use=True
-    )
+    try:
+        written = await context.work(
+            mux.mux, _mux_request(source, plan, folder, tuple(pieces)), audio_seconds=_seconds(plan), single_use=True
+        )
+    except Transient as error:
+        if error.code == "segment.damaged" and error.path is not None:
+            await anyio.to_thread.run_sync(os.unlink, error.path)  # so that the next attempt makes it anew
+        raise
     segments = tuple(one for one, _ in kept) or _copied(written)
     await anyio.to_thread.run_sync(_check_pieces, segments, written, segments_folder)
     name = os.path.basename(plan.target)

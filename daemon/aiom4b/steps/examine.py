@@ -69,7 +69,7 @@ class ExamineSettings:
 async def examine(entry: str, settings: ExamineSettings, pool: WorkerPool, rank: Rank) -> tuple[Finding, ...]:
     """Say what an entry holds; opens regular files only and changes nothing.
 
-    Raises NeedsAttention ``source.missing`` when there is no such entry, and Transient ``worker.*`` or ``source.changed``
+    Raises NeedsAttention ``source.missing`` when there is no such entry, ``file.not_permitted``, and Transient ``worker.*`` or ``source.changed``
     when it could not be looked at; all that is wrong with the files themselves is a Finding.
     """
     tools = _Tools(settings=settings, pool=pool, rank=rank)
@@ -178,9 +178,9 @@ async def _look_at(root: str, entry: Entry, tools: _Tools) -> SourceFile | Sidec
             rank=tools.rank,
             audio_seconds=entry.identity.size / _SLOWEST_BYTES_A_SECOND,
         )
-    except Transient:
-        raise
     except Aiom4bError as error:
+        if isinstance(error, Transient) or error.exit is Exit.NOT_PERMITTED:
+            raise  # that says nothing of the file
         claims = entry.path.lower().endswith(_AUDIO_SUFFIXES)
         if error.code in _NOT_AUDIO and not claims:
             return Sidecar(path=entry.path, identity=entry.identity, kind=SidecarKind.OTHER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import av
 import numpy as np
@@ -68,7 +69,7 @@ def test_the_window_sequences_of_real_packets_are_read(channels):
     pcm = sound.clicks(3, 44100, every=0.17, channels=channels) + sound.noise(3, 44100, channels=channels, level=0.001)
     sequences = [aac.window_sequence(packet) for packet in encoded(pcm, 44100, 64000 * channels)]
     assert set(sequences) == {aac.ONLY_LONG, aac.LONG_START, aac.EIGHT_SHORT, aac.LONG_STOP}
-    assert all(aac.may_follow(*pair) for pair in zip(sequences, sequences[1:], strict=False))
+    assert all(aac.may_follow(*pair) for pair in itertools.pairwise(sequences))
 
 
 def test_a_packet_that_begins_with_another_element_is_not_judged():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 
 import av
@@ -101,7 +102,7 @@ def test_untagged_pieces_of_one_recording_are_the_recording_again(tmp_path):
     voice = sound.speech(4, 32000)
     data = sound.mp3(voice, 32000, lame_tag=False)
     places = [0, *(books.frame_places(data)[at][0] for at in (30, 31, 75)), len(data)]
-    parts = [data[at:to] for at, to in zip(places, places[1:], strict=False)]
+    parts = [data[at:to] for at, to in itertools.pairwise(places)]
     files = [books.source_file(tmp_path, f"{number}.mp3", part) for number, part in enumerate(parts)]
     line = lay_out(files, 32000, 1)
     assert [part.joined for part in line.runs[0].parts] == [False, True, True, True]
@@ -129,9 +130,7 @@ def test_stereo_in_a_mono_book_is_the_mean_of_both_sides(root):
 
 
 def test_mixed_rates_and_channels_lie_one_after_the_other(root):
-    files, wholes = zip(
-        recording(root, 44100), recording(root, 22050), recording(root, 48000, channels=2), strict=True
-    )
+    files, wholes = zip(recording(root, 44100), recording(root, 22050), recording(root, 48000, channels=2), strict=True)
     line = lay_out(files, 44100, 2)
     assert [run.sample_rate for run in line.runs] == [44100, 22050, 48000]
     expected = [

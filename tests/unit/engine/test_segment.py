@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 from dataclasses import replace
@@ -46,9 +47,9 @@ def packets_of(made):
 
 def heard(packets, encoder):
     """Decode packets of a whole book as a player does: without the first block."""
-    return segment.decoded(
-        segment.decoder(encode.decoder_config(encoder)), packets, encoder.channels
-    )[:, aac.FRAME_SAMPLES :]
+    return segment.decoded(segment.decoder(encode.decoder_config(encoder)), packets, encoder.channels)[
+        :, aac.FRAME_SAMPLES :
+    ]
 
 
 def wanted(source, plan):
@@ -126,8 +127,9 @@ def test_every_second_but_the_overlap_with_the_segment_before_is_proved(book, ma
 TRANSIENT = {
     "clicks": lambda rate, channels: sound.clicks(20, rate, every=0.0371, channels=channels),
     "speech": lambda rate, channels: sound.speech(20, rate, channels=channels),
-    "mix": lambda rate, channels: sound.speech(20, rate, channels=channels)
-    + sound.clicks(20, rate, every=0.0931, channels=channels, level=0.25),
+    "mix": lambda rate, channels: (
+        sound.speech(20, rate, channels=channels) + sound.clicks(20, rate, every=0.0931, channels=channels, level=0.25)
+    ),
 }
 
 
@@ -140,11 +142,7 @@ def joined(tmp_path, pcm, rate, bit_rate, frames):
 def illegal(packets):
     sequences = [aac.window_sequence(packet) for packet in packets]
     assert None not in sequences
-    return [
-        number
-        for number, pair in enumerate(zip(sequences, sequences[1:], strict=False), 1)
-        if not aac.may_follow(*pair)
-    ]
+    return [number for number, pair in enumerate(itertools.pairwise(sequences), 1) if not aac.may_follow(*pair)]
 
 
 @pytest.mark.parametrize("kind", TRANSIENT)
@@ -268,10 +266,10 @@ def test_samples_that_are_no_numbers_do_not_end_the_conversion_and_are_counted(t
 
     def read(self, request):
         for number, piece in enumerate(real(self, request)):
+            poisoned = piece.copy()
             if number == 1:
-                piece = piece.copy()
-                piece[0, 100:111] = bad
-            yield piece
+                poisoned[0, 100:111] = bad
+            yield poisoned
 
     monkeypatch.setattr(segment.Reader, "read", read)
     (request,) = segment.grid(plan, source.files, source.root)

@@ -1,0 +1,94 @@
+"""Does the plan say everything that decides the book, and is its identity that of the bytes?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from aiom4b.book.encoding import EncodeWishes
+from aiom4b.book.plan import Wishes, plan
+from aiom4b.models import Codec, Method, Sidecar, SidecarKind
+from factories import audio_facts, identity, source, source_file
+
+AAC = audio_facts(100, codec=Codec.AAC, start_skip=1024)
+
+
+def book(*files, **facts):
+    return source(*(files or ("01.mp3", "02.mp3")), **facts)
+
+
+def cover(path):
+    return Sidecar(path=path, identity=identity(), kind=SidecarKind.COVER)
+
+
+def test_an_encoded_book_has_one_packet_more_than_blocks():
+    made = plan(book(), Wishes())
+    assert made.method is Method.ENCODE
+    assert made.timeline.samples == 2 * 300 * 44100
+    assert made.packets == -(-made.timeline.samples // 1024) + 1
+    assert len(made.chapters) == 2
+
+
+def test_a_copied_file_keeps_its_own_packets_and_length():
+    made = plan(book(source_file("a.m4b", audio=AAC)), Wishes())
+    assert (made.method, made.packets, made.timeline.samples) == (Method.COPY, AAC.frames, AAC.samples)
+    assert not any("padding" in warning for warning in made.warnings)
+
+
+def test_joined_copies_keep_the_padding_between_them_and_say_so():
+    files = [source_file(f"{at}.m4a", audio=AAC) for at in (1, 2, 3)]
+    made = plan(book(*files), Wishes())
+    between = 2 * (AAC.start_skip + AAC.end_discard)
+    assert made.timeline.samples == 3 * AAC.samples + between
+    assert made.packets == 3 * AAC.frames
+    first_excess = AAC.end_discard
+    assert [chapter.start for chapter in made.chapters][1] == AAC.samples + first_excess
+    (warning,) = [warning for warning in made.warnings if "padding" in warning]
+    assert f"{1000 * between / 44100:.0f} ms" in warning
+
+
+def test_the_same_book_planned_again_has_the_same_id():
+    files = [source_file("01.mp3"), source_file("02.mp3")]
+    assert plan(book(*files), Wishes()).id == plan(book(*files), Wishes()).id
+    assert len(plan(book(*files), Wishes()).id) == 16
+
+
+def test_warnings_do_not_change_the_id():
+    one = book()
+    assert plan(one, Wishes()).id == plan(replace(one, warnings=("Something odd.",)), Wishes()).id
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        Wishes(encode=EncodeWishes(bit_rate=48000)),
+        Wishes(encode=EncodeWishes(channels=2)),
+        Wishes(encode=EncodeWishes(sample_rate=22050)),
+        Wishes(encode=EncodeWishes(aac_coder="twoloop")),
+        Wishes(template="{title}/{title}.m4b"),
+        Wishes(metadata_json="always"),
+    ],
+    ids=str,
+)
+def test_whatever_decides_the_bytes_changes_the_id(wishes):
+    one = book(source_file("01.mp3", artist="Ann Author", album="Title"))
+    assert plan(one, wishes).id != plan(one, Wishes()).id
+
+
+def test_other_content_is_another_book():
+    assert plan(book("01.mp3", "02.mp3"), Wishes()).id != plan(book("01.mp3", "03.mp3"), Wishes()).id
+
+
+def test_the_picture_called_cover_beside_the_audio_comes_first():
+    pictures = [cover("z.jpg"), cover("sub/cover.jpg"), cover("Folder.jpg"), cover("Cover.PNG")]
+    files = [source_file("01.mp3", cover="0" * 64)]
+    chosen = [plan(book(*files, sidecars=pictures[: at + 1]), Wishes()).cover.path for at in range(4)]
+    assert chosen == ["z.jpg", "z.jpg", "Folder.jpg", "Cover.PNG"]
+
+
+def test_without_a_picture_the_first_files_own_is_taken_or_none():
+    files = [source_file("01.mp3"), source_file("02.mp3", cover="1" * 64), source_file("03.mp3", cover="2" * 64)]
+    made = plan(book(*files), Wishes()).cover
+    assert (made.path, made.embedded) == ("02.mp3", True)
+    assert plan(book(), Wishes()).cover is None
