@@ -36,7 +36,7 @@ from aiom4b.models import (
 from aiom4b.steps.backup import backup, is_still_good
 from aiom4b.steps.context import StepContext
 from aiom4b.steps.convert import convert
-from aiom4b.steps.publish import find_moved, publish
+from aiom4b.steps.publish import find_same, publish
 from aiom4b.steps.verify import verify
 
 T = TypeVar("T")
@@ -258,7 +258,7 @@ def _is_usable(draft: Draft, book: BookPlan, proof: Proof | None, library: str) 
         return False
     if os.path.isfile(draft.book):
         return True
-    return proof is not None and find_moved(book, proof, library, naming.alternative) is not None
+    return proof is not None and find_same(book, proof, library, naming.alternative) is not None
 
 
 def _is_proved(draft: Draft, proof: Proof) -> bool:

@@ -318,10 +318,11 @@ def _damage(
 
 
 def _first_frame(data: Sliceable, position: int, end: int) -> int:
-    """Return the offset of the first frame that several like it follow."""
+    """Return the offset of the first frame that several like it follow, or of a header frame: that one is unmistakable."""
     for at in _headers(data, position, end):
-        if _size(data[at : min(at + 4, end)]):
-            if _chain(data, at, end):
+        header = data[at : min(at + 4, end)]
+        if size := _size(header):
+            if _chain(data, at, end) or _is_info(data[at : min(at + size, end)], header):
                 return at
         elif at < position + _LEADING and _free_format(data[at : min(at + _LEADING, end)]):
             raise NeedsAttention(
@@ -330,6 +331,10 @@ def _first_frame(data: Sliceable, position: int, end: int) -> int:
                 remedy="Convert it to an ordinary MP3 with the program that made it, for example with LAME.",
             )
     raise _not_audio()
+
+
+def _is_info(frame: bytes, header: bytes) -> bool:
+    return mpegtags.info_frame(frame, _VERSIONS[_kind(header)[0]][0]) is not None
 
 
 def _all_zeros(data: Sliceable, begin: int, end: int) -> bool:

@@ -30,8 +30,10 @@ async def publish(
 ) -> Publication:
     """Move the draft's folder into the library and write the book's record.
 
-    Nothing is ever replaced: a name that is taken, if only in another case, gives ``another_name(target, n)``. Repeating it
-    after a crash finds the book where the first attempt put it. Raises what the file system says (``files.translated``).
+    Nothing is ever replaced: a name that is taken, if only in another case, gives ``another_name(target, n)``. Where the very
+    same bytes stand under one of these names already, they are the book, and no second copy is made: after a crash, after
+    records were lost, and when a book was made again with nothing changed. Raises what the file system says
+    (``files.translated``).
     """
     return await anyio.to_thread.run_sync(
         _publish,
@@ -56,7 +58,7 @@ def _publish(
     another_name: Callable[[str, int], str],
     now: str,
 ) -> Publication:
-    book = _move(plan, draft, proof, library, another_name)
+    book, already = _move(plan, draft, proof, library, another_name)
     path = os.path.join(library, book)
     records.write(
         library,
@@ -82,13 +84,15 @@ def _publish(
             warnings=plan.warnings + draft.warnings,
         ),
     )
-    return Publication(id=plan.id, book=path, sha256=proof.sha256, already=False)
+    return Publication(id=plan.id, book=path, sha256=proof.sha256, already=already)
 
 
-def _move(plan: BookPlan, draft: Draft, proof: Proof, library: str, another_name: Callable[[str, int], str]) -> str:
-    """Give the draft its place and return the book's path relative to the library."""
-    if not os.path.lexists(draft.folder) and (found := find_moved(plan, proof, library, another_name)) is not None:
-        return found
+def _move(
+    plan: BookPlan, draft: Draft, proof: Proof, library: str, another_name: Callable[[str, int], str]
+) -> tuple[str, bool]:
+    """Give the draft its place; return the book's path relative to the library, and whether it was there before."""
+    if (found := find_same(plan, proof, library, another_name)) is not None:
+        return found, os.path.lexists(draft.folder)
     for parent, name, file in _places(plan, library, another_name):
         if _taken(os.path.join(library, parent), name):
             continue
@@ -99,7 +103,7 @@ def _move(plan: BookPlan, draft: Draft, proof: Proof, library: str, another_name
                 files.publish(draft.folder, os.path.join(library, parent, name))
             except FileExistsError:
                 continue  # somebody was quicker
-        return os.path.join(parent, name, file)
+        return os.path.join(parent, name, file), False
     raise NeedsAttention(
         "library.taken",
         f"All names for the book are taken: {plan.target}.",
@@ -108,8 +112,8 @@ def _move(plan: BookPlan, draft: Draft, proof: Proof, library: str, another_name
     )
 
 
-def find_moved(plan: BookPlan, proof: Proof, library: str, another_name: Callable[[str, int], str]) -> str | None:
-    """Return where an attempt that was stopped between the move and the record has put the book, or None."""
+def find_same(plan: BookPlan, proof: Proof, library: str, another_name: Callable[[str, int], str]) -> str | None:
+    """Return where the library holds the very bytes that were proved, under one of the book's names, or None."""
     for parent, name, file in _places(plan, library, another_name):
         path = os.path.join(library, parent, name, file)
         if os.path.isfile(path) and files.hash_file(path) == proof.sha256:

@@ -160,6 +160,13 @@ def test_a_header_frame_behind_junk_is_still_recognised():
     assert [flaw.code for flaw in facts.damage] == ["mp3.junk"]
 
 
+@pytest.mark.parametrize("junk", [b"scar" * 20, bytes(400)])
+def test_junk_right_behind_the_header_frame_does_not_hide_its_delay_and_padding(junk):
+    facts = mpeg.scan(sound.with_junk(TAGGED, junk, OFFSETS[0]))
+    assert facts.samples == VOICE.shape[1]
+    assert [flaw.code for flaw in facts.damage] == ["mp3.junk"]
+
+
 @pytest.mark.parametrize("missing", [1, 4, 100, 200])
 def test_a_last_frame_that_is_not_whole_is_left_out_and_reported(missing):
     whole = all_frames(BARE)
