@@ -18,6 +18,7 @@ import sound
 from aiom4b.adapters.records import PieceRecord, Record, SourceRecord
 from aiom4b.book import timeline
 from aiom4b.engine import aac, encode, inspect, mux, segment
+from aiom4b.engine.pool import WorkerPool
 from aiom4b.errors import Aiom4bError, NeedsAttention
 from aiom4b.models import Chapter, Samples
 from aiom4b.steps.verify import prove_again, prove_alone
@@ -527,3 +528,18 @@ def test_a_segment_that_rotted_on_the_disk_is_noticed_and_made_again_next_time(m
     draft = books.make(made.source, made.plan, tmp_path / "work")
     assert draft.segments == made.draft.segments
     assert draft.reused == len(draft.segments) - 1
+
+
+# --- workers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_real_workers_however_many_make_the_same_bytes(made, tmp_path, count):
+    pool = WorkerPool(count)
+    try:
+        draft = books.make(made.source, made.plan, tmp_path, pool)
+    finally:
+        pool.close()
+    assert draft.reused == 0
+    with open(draft.book, "rb") as one, open(made.draft.book, "rb") as two:
+        assert one.read() == two.read()
