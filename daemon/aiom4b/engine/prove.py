@@ -101,6 +101,25 @@ def compare(source: Pcm, decoded: Pcm, sample_rate: int, least: float) -> float:
     return worst
 
 
+def at_join(source: Pcm, decoded: Pcm, near: slice, sample_rate: int) -> float:
+    """Return how little the samples ``near`` a join err, in dB below the sound round it; the worst channel, or QUIET.
+
+    Both are about a second with the join in it. A join in a pause is as loud as a pause, but its flaw would be heard as loud
+    as the sound beside it: so the error is measured against the whole second, and comparable with the ratios of others.
+    """
+    factor = 8 if sample_rate >= 32000 else 4
+    low, low_decoded = _low(source, factor), _low(decoded, factor)
+    worst = QUIET
+    for channel, total in enumerate(_power(source)):
+        around = float(np.vdot(low[channel], low[channel])) / low.shape[1]
+        if total < _SILENCE or around < _LOW_SHARE * total:
+            continue
+        error = (low[channel] - low_decoded[channel])[near.start // factor : near.stop // factor]
+        ratio = 10.0 * math.log10(around / max(float(np.vdot(error, error)) / error.size, 1e-12))
+        worst = ratio if worst is QUIET else min(worst, ratio)
+    return worst
+
+
 def _alike_above(source: Samples1, decoded: Samples1, sample_rate: int) -> bool:
     """Whether the energy up to 4 kHz lies in the same blocks and bands."""
     (wanted, share), (heard, _) = (_energies(one, sample_rate) for one in (source, decoded))
@@ -189,7 +208,9 @@ class Comparison:
         return np.array(self.ratios, dtype="<f4").tobytes()
 
     def _advance(self) -> None:
-        while self._have[0] >= self._unit and self._have[1] >= self._unit:
+        # Half a second is held back, so that the last comparison is never a stump: a few blocks of a pause, judged alone,
+        # would be refused for errors that nobody hears beside what is around them.
+        while min(self._have) >= self._unit + self._unit // 2:
             self._step(self._unit)
 
     def _step(self, samples: int) -> None:
@@ -197,8 +218,8 @@ class Comparison:
         decoded = _take(self._decoded, samples)
         self._have[0] -= samples
         self._have[1] -= samples
-        # A stump has too few blocks for an average: one transient would decide. Wrong sound still falls below half a dB.
-        least = self._least if samples * 2 > self._unit else min(self._least, STUMP)
+        # A piece that is all there is, and short, has too few blocks for an average; wrong sound still falls below half a dB.
+        least = self._least if samples * 2 >= self._unit else min(self._least, STUMP)
         try:
             self.ratios.append(compare(source, decoded, self._rate, least))
         except Mismatch as mismatch:

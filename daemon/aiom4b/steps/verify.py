@@ -50,7 +50,7 @@ async def verify(source: Source, plan: BookPlan, receipt: BackupReceipt, draft: 
     windows = join_windows(source.files, plan, receipt.root) if plan.method is Method.ENCODE else []
     reports = await _check_ranges(plan, draft.book, pieces, windows, facts, context)
     every = b"".join(one.ratios for one in draft.segments)
-    check_seams(plan, every, reports)
+    check_seams(draft.book, reports)
     return Proof(
         against="the verified copy" if receipt.copied else "the source",
         packets=facts.packets,
@@ -59,7 +59,7 @@ async def verify(source: Source, plan: BookPlan, receipt: BackupReceipt, draft: 
         tags=count,
         sha256=Sha256(await anyio.to_thread.run_sync(files.hash_file, draft.book)),
         sound=prove.summary(every, _unit(plan)),
-        joins=prove.summary(b"".join(report.joins for report in reports), 0.0),
+        joins=prove.summary(b"".join(report.ratios for report in reports), 0.0),
     )
 
 
@@ -153,19 +153,21 @@ def join_windows(source_files: Sequence[SourceFile], plan: BookPlan, root: str) 
     line = plan.timeline
     blocks = -(-line.samples // FRAME_SAMPLES)
     second = prove.blocks_a_second(line.sample_rate)
-    joins = {0, blocks - 1} | {first - 1 for first in range(plan.segment_frames, plan.packets, plan.segment_frames)}
+    segments = {first - 1 for first in range(plan.segment_frames, plan.packets, plan.segment_frames)}
+    places = segments | {0, blocks - 1}
     for run in line.runs:
         for part in run.parts:
             position = run.start + part.start * line.sample_rate // run.sample_rate
-            joins.add(min(blocks - 1, position // FRAME_SAMPLES))
+            places.add(min(blocks - 1, position // FRAME_SAMPLES))
     spans: list[tuple[int, int]] = []
-    for join in sorted(joins):
-        begin, end = max(0, join - second // 2), min(blocks, join + second // 2 + 1)
+    for place in sorted(places):
+        begin, end = max(0, place - second // 2), min(blocks, place + second // 2 + 1)
         if spans and begin <= spans[-1][1]:
             begin, _ = spans.pop()
         spans.append((begin, end))
+    # Only the joins of segments are ours to answer for: between two files the source itself may jump.
     return [
-        _window(source_files, plan, root, begin, end, tuple(join for join in sorted(joins) if begin <= join < end))
+        _window(source_files, plan, root, begin, end, tuple(sorted(one for one in segments if begin <= one < end)))
         for begin, end in spans
     ]
 
@@ -178,23 +180,23 @@ def _window(
     return Window(first_block=begin, blocks=end - begin, pcm=wanted, joins=joins)
 
 
-def check_seams(plan: BookPlan, every: bytes, reports: Sequence[RangeReport]) -> None:
-    """Refuse a book whose joins are worse than the rest of it, in the median: then the segments overlap wrongly.
+def check_seams(path: str, reports: Sequence[RangeReport]) -> None:
+    """Refuse a book whose segment joins are worse, in the median, than places beside them: then segments overlap wrongly.
 
-    One join may fall into a hard second; many can't. Raises NeedsAttention ``proof.seams``.
+    One join may fall into a hard moment; many can't. Raises NeedsAttention ``proof.seams``.
     """
-    rest = np.frombuffer(every, "<f4")
     joins = np.frombuffer(b"".join(report.joins for report in reports), "<f4")
-    rest, joins = rest[np.isfinite(rest)], joins[np.isfinite(joins)]
-    if len(joins) < _FEW or len(rest) < _FEW:
+    elsewhere = np.frombuffer(b"".join(report.elsewhere for report in reports), "<f4")
+    joins, elsewhere = joins[np.isfinite(joins)], elsewhere[np.isfinite(elsewhere)]
+    if len(joins) < _FEW or len(elsewhere) < _FEW:
         return
-    loss = float(np.median(rest) - np.median(joins))
+    loss = float(np.median(elsewhere) - np.median(joins))
     if loss > _SEAM_LOSS:
         raise NeedsAttention(
             "proof.seams",
-            f"The joins between the pieces of the book are {loss:.1f} dB worse than the rest of it.",
+            f"The joins between the pieces of the book are {loss:.1f} dB worse than what is beside them.",
             remedy=_REMEDY,
-            path=plan.target,
+            path=path,
         )
 
 
