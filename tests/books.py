@@ -122,7 +122,7 @@ def read(made, files: Sequence[SourceFile], root, start: int, stop: int) -> tupl
     reader = pcm.Reader()
     wanted = pcm.request(made, files, str(root), start, stop)
     pieces = list(reader.read(pickle.loads(pickle.dumps(wanted))))
-    return np.concatenate([np.empty((made.channels, 0), np.float32), *pieces], axis=1), reader.flaws
+    return np.concatenate([np.empty((made.channels, 0), np.float32), *pieces], axis=1), len(reader.flaws)
 
 
 def frame_places(data: bytes) -> list[tuple[int, int]]:

@@ -422,12 +422,21 @@ class SoundCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Flaw:
+    """A frame that could not be decoded: of the file with this content, at this second of it."""
+
+    sha256: Sha256
+    second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """An encoded and proved stretch of the book: AAC packets ``first`` up to ``first + packets``.
 
     ``file`` is its name in the work directory, ``sha256`` of its raw packets laid end to end, without ADTS headers.
     ``ratios`` are the signal-to-noise ratios of its seconds (packed little-endian float32, see ``engine/prove``).
-    ``flaws`` frames of the source could not be decoded, ``bad_samples`` samples were no numbers: both became silence.
+    ``flaws`` are frames of the source that could not be decoded, ``bad_samples`` counts samples that were no numbers: both
+    became silence.
     """
 
     first: int
@@ -436,7 +445,7 @@ class Segment:
     sha256: Sha256
     payload_bytes: int
     ratios: Packed
-    flaws: int
+    flaws: tuple[Flaw, ...]
     bad_samples: int
 
 

@@ -170,7 +170,7 @@ async def run(source: Source, settings: PipelineSettings, context: StepContext, 
     with watch.of(Step.CONVERT):
         draft = journal.get(Step.CONVERT, Draft)
         proof = journal.get(Step.VERIFY, Proof)
-        if draft is None or not await anyio.to_thread.run_sync(_is_usable, draft, book, proof, settings.library):
+        if draft is None or not await anyio.to_thread.run_sync(_is_usable, draft, source, book, proof, settings):
             draft, proof = await convert(source, book, receipt, context, refuse_damage=settings.refuse_damage), None
             await anyio.to_thread.run_sync(journal.put, Step.CONVERT, draft)
     with watch.of(Step.VERIFY):
@@ -252,13 +252,16 @@ def _check_unchanged(source: Source) -> None:
             )
 
 
-def _is_usable(draft: Draft, book: BookPlan, proof: Proof | None, library: str) -> bool:
+def _is_usable(draft: Draft, source: Source, book: BookPlan, proof: Proof | None, settings: PipelineSettings) -> bool:
     """Whether a recorded draft is of this plan and still there, be it that it has moved into the library already."""
     if draft.id != book.id:
         return False
+    damaged = any(one.flaws for one in draft.segments) or any(file.audio.damage for file in source.files)
+    if settings.refuse_damage and damaged:
+        return False  # it was made while damage was still only reported
     if os.path.isfile(draft.book):
         return True
-    return proof is not None and find_same(book, proof, library, naming.alternative) is not None
+    return proof is not None and find_same(book, proof, settings.library, naming.alternative) is not None
 
 
 def _is_proved(draft: Draft, proof: Proof) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import pkgutil
+import re
 import socket
 
 import pytest
@@ -542,11 +543,22 @@ def test_damage_is_refused_where_its_owner_wants_that(house, data):
     assert house.convert(folder).exit == 0
 
 
-def test_frames_that_cannot_be_decoded_become_silence_and_are_reported(house):
-    answer = house.convert(house.drop("Old", {"1.mp3": silenced()}))
+def test_frames_that_cannot_be_decoded_become_silence_and_are_told_with_file_and_second(house):
+    answer = house.convert(house.drop("Old", {"1.mp3": clip(2), "2.mp3": silenced()}))
     assert answer.exit == 0
-    assert any("frames" in warning and "silence" in warning for warning in answer.book["warnings"])
-    assert answer.book["samples"] == 4 * household.RATE
+    (told,) = [warning for warning in answer.book["warnings"] if "silence" in warning]
+    assert told.startswith("2.mp3: ")
+    assert re.search(r"the first at second [01]\.\d\.", told)
+    assert answer.book["samples"] == 6 * household.RATE
+
+
+def test_damage_once_reported_is_refused_when_its_owner_changes_his_mind(house, monkeypatch):
+    folder = house.drop("Old", {"1.mp3": silenced()})
+    with monkeypatch.context() as patch:
+        patch.setattr("aiom4b.engine.inspect.facts", faults.mistaken)
+        assert house.convert(folder).error["code"] == "worker.error"
+    house.set('[encode]\non_damage = "refuse"\n')
+    assert house.convert(folder).error["code"] == "audio.damaged"
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

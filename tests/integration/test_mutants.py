@@ -436,7 +436,7 @@ def test_the_same_book_made_with_its_neighbours_is_proved(tmp_path):
 
 def test_a_segment_that_ends_in_a_pause_does_not_condemn_a_good_book(tmp_path):
     """Once a last block in a pause at -54 dBFS was judged all by itself: the book could never be converted."""
-    whole = sound.mp3(sound.speech(15, RATE), RATE, lame_tag=False)
+    whole = sound.mp3(sound.speech(15, 44100), 44100, lame_tag=False)
     source = books.source(tmp_path / "in", [whole * 20])
     plan = books.plan(source)
     assert plan.segment_frames % 43 == 1  # a last block that was left over

@@ -14,7 +14,7 @@ from aiom4b.engine import media, mpeg
 from aiom4b.engine.encode import Pcm
 from aiom4b.engine.slices import Slices
 from aiom4b.errors import NeedsAttention
-from aiom4b.models import AudioFacts, Codec, Name, Samples, Sha256, SourceFile
+from aiom4b.models import AudioFacts, Codec, Flaw, Name, Samples, Sha256, SourceFile
 
 PREROLL_FRAMES = 96
 """MP3 frames decoded before a range and thrown away. A frame may lean on the bit reservoir of up to 82 earlier ones."""
@@ -90,10 +90,10 @@ def _first_frame(audio: AudioFacts, start: int) -> int:
 
 
 class Decoder:
-    """Reads stretches one after the other; ``flaws`` counts the frames that could not be decoded and became silence."""
+    """Reads stretches one after the other; ``flaws`` are the frames that could not be decoded and became silence."""
 
     def __init__(self) -> None:
-        self.flaws = 0
+        self.flaws: list[Flaw] = []
 
     def read(self, wanted: Stretch) -> Iterator[Pcm]:
         """Yield the stretch in pieces of some thousand samples, with the recording's own rate and channels."""
@@ -128,16 +128,18 @@ class Decoder:
                 self._decode(decoder, packet, audio.samples_per_frame)
         warm = max(0, first - PREROLL_FRAMES)
         batch: list[av.AudioFrame | None] = []
+        begin = first
         for number, packet in enumerate(_mp3_frames(wanted.recording, warm, last), warm):
             frame = self._decode(decoder, packet, audio.samples_per_frame)
             if number < first:
                 continue
             batch.append(frame)
             if len(batch) == _BATCH:
-                yield self._pcm(batch, audio)
+                yield self._pcm(batch, wanted.recording, begin)
+                begin += len(batch)
                 batch.clear()
         if batch:
-            yield self._pcm(batch, audio)
+            yield self._pcm(batch, wanted.recording, begin)
 
     def _decode(self, decoder: av.AudioCodecContext, packet: bytes, samples: int) -> av.AudioFrame | None:
         """Decode one packet; None when nothing whole came out."""
@@ -147,7 +149,9 @@ class Decoder:
             return None
         return frames[0] if len(frames) == 1 and frames[0].samples == samples else None
 
-    def _pcm(self, frames: Sequence[av.AudioFrame | None], audio: AudioFacts) -> Pcm:
+    def _pcm(self, frames: Sequence[av.AudioFrame | None], recording: Recording, first: int) -> Pcm:
+        """Return the frames from number ``first`` on end to end, silence for those that are missing."""
+        audio = recording.audio
         whole = [frame for frame in frames if frame is not None]
         try:
             if len(whole) == len(frames):
@@ -155,9 +159,10 @@ class Decoder:
         except ValueError:  # old collections switch between mono and stereo inside a file
             pass
         pieces = []
-        for frame in frames:
+        for number, frame in enumerate(frames, first):
             if frame is None:
-                self.flaws += 1
+                second = (number * audio.samples_per_frame - audio.start_skip) / audio.sample_rate
+                self.flaws.append(Flaw(sha256=recording.sha256, second=round(max(0.0, second), 2)))
                 pieces.append(np.zeros((audio.channels, audio.samples_per_frame), np.float32))
             else:
                 sound = media.pcm_of([frame], len(frame.planes))
@@ -177,7 +182,7 @@ class Decoder:
         for number, packet in media.packets(wanted.recording.path, warm, last):
             frame = self._decode(decoder, packet, audio.samples_per_frame)
             if number >= first:
-                yield self._pcm([frame], audio)
+                yield self._pcm([frame], wanted.recording, number)
 
 
 def _mp3_frames(recording: Recording, start: int, stop: int) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ import numpy as np
 from aiom4b.engine import decode, media
 from aiom4b.engine.decode import Decoder, Stretch
 from aiom4b.engine.encode import Pcm, layout_name
-from aiom4b.models import Part, Run, SourceFile, Timeline
+from aiom4b.models import Flaw, Part, Run, SourceFile, Timeline
 
 _FILTER_REACH = 256
 """Input samples that a resampled range is warmed up with, times input rate ÷ output rate where that is above one.
@@ -101,15 +101,15 @@ def _stretch(
 
 
 class Reader:
-    """Reads requests; ``flaws`` counts the frames that could not be decoded and became silence."""
+    """Reads requests; ``flaws`` are the frames that could not be decoded and became silence."""
 
     def __init__(self) -> None:
         self._decoder = Decoder()
 
     @property
-    def flaws(self) -> int:
-        """How many frames became silence so far."""
-        return self._decoder.flaws
+    def flaws(self) -> tuple[Flaw, ...]:
+        """Return the frames that became silence so far."""
+        return tuple(self._decoder.flaws)
 
     def read(self, wanted: PcmRequest) -> Iterator[Pcm]:
         """Yield the PCM of the request in pieces of any length; together exactly ``wanted.samples`` samples."""

@@ -16,7 +16,7 @@ from aiom4b.engine.aac import FRAME_SAMPLES
 from aiom4b.engine.encode import Pcm
 from aiom4b.engine.pcm import PcmRequest, Reader
 from aiom4b.errors import NeedsAttention
-from aiom4b.models import BookPlan, Encoder, SourceFile
+from aiom4b.models import BookPlan, Encoder, Flaw, SourceFile
 
 GRID_VERSION = 1
 """Counts up whenever the same request would give other bytes."""
@@ -63,14 +63,14 @@ class SegmentRequest:
 class MadeSegment:
     """What a worker returns: an ADTS stream, the SHA-256 of the bare packets, their bytes, and the proof.
 
-    ``ratios``: see ``prove.summary``. ``flaws``: frames that could not be decoded; ``bad_samples``: NaN or infinite ones.
+    ``ratios``: see ``prove.summary``. ``flaws``: frames that could not be decoded; ``bad_samples`` counts NaN and infinite ones.
     """
 
     adts: bytes
     sha256: str
     payload_bytes: int
     ratios: bytes
-    flaws: int
+    flaws: tuple[Flaw, ...]
     bad_samples: int
 
 

@@ -72,7 +72,7 @@ async def _convert(
     kept: list[tuple[Segment, bool]] = []
     if plan.method is Method.ENCODE:
         kept = await _encode(source, plan, receipt, context, segments_folder)
-        warnings += _flaws([one for one, _ in kept], source.root, refuse=refuse_damage)
+        warnings += _flaws([one for one, _ in kept], source, refuse=refuse_damage)
         pieces = [
             Piece(path=os.path.join(segments_folder, one.file), packets=one.packets, ours=True) for one, _ in kept
         ]
@@ -123,13 +123,17 @@ def _bytes_needed(plan: BookPlan) -> int:
     return int(audio * (2 if plan.method is Method.ENCODE else 1)) + _EXTRAS_BYTES
 
 
-def _flaws(segments: Sequence[Segment], root: str, *, refuse: bool) -> list[str]:
-    warnings = []
-    if flaws := sum(one.flaws for one in segments):
-        message = f"{flaws} frames of the source could not be decoded and became silence."
-        if refuse:
-            raise _damaged(message, root)
-        warnings.append(message)
+def _flaws(segments: Sequence[Segment], source: Source, *, refuse: bool) -> list[str]:
+    """Tell of each file how many of its frames became silence, and where the first is."""
+    found = {flaw for one in segments for flaw in one.flaws}  # a frame beside a join was met by both segments
+    warnings = [
+        f"{files.displayable(file.path)}: {len(seconds)} frames can't be decoded and became silence, the first at second"
+        f" {seconds[0]:.1f}."
+        for file in source.files
+        if (seconds := sorted(flaw.second for flaw in found if flaw.sha256 == file.sha256))
+    ]
+    if warnings and refuse:
+        raise _damaged(" ".join(warnings), source.root)
     if bad := sum(one.bad_samples for one in segments):
         warnings.append(f"{bad} samples of the source were no numbers and became silence.")
     return warnings
@@ -235,7 +239,7 @@ def _copied(written: Sequence[MuxedPiece]) -> tuple[Segment, ...]:
                 sha256=Sha256(piece.sha256),
                 payload_bytes=piece.payload_bytes,
                 ratios=b"",
-                flaws=0,
+                flaws=(),
                 bad_samples=0,
             )
         )

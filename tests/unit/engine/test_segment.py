@@ -97,7 +97,7 @@ def test_segments_together_are_the_whole_book(book, made):
     assert [one.payload_bytes for one in made] == [sum(map(len, aac.without_headers(one.adts))) for one in made]
     for one in made:
         assert one.sha256 == hashlib.sha256(b"".join(aac.without_headers(one.adts))).hexdigest()
-        assert (one.flaws, one.bad_samples) == (0, 0)
+        assert (one.flaws, one.bad_samples) == ((), 0)
 
 
 def test_a_segment_made_again_has_the_same_bytes(book, made):
@@ -297,7 +297,7 @@ def test_frames_that_became_silence_are_reported_with_the_segment(tmp_path):
     source = books.source(tmp_path, [bytes(data)])
     plan = books.plan(source, segment_frames=1000)
     (request,) = segment.grid(plan, source.files, source.root)
-    assert segment.make_segment(request).flaws >= 1
+    assert segment.make_segment(request).flaws
 
 
 @pytest.mark.parametrize("samples", [100, 500, 1023, 1024, 1025, 3000])
