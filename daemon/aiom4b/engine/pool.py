@@ -23,8 +23,10 @@ T = TypeVar("T")
 RETIRE_SECONDS = 60.0
 _PATIENCE_SECONDS = 60.0
 
-# Workers ignore SIGTERM, so waiting long before the kill only delays a cancelled book.
-pebble.CONSTS.term_timeout = 0.1
+# Workers ignore SIGTERM, so Pebble's wait before it kills them, one after the other, only delays an end.
+pebble.CONSTS.term_timeout = 0.01
+# How often Pebble looks for what was cancelled, crashed or overdue, and whether it shall stop.
+pebble.CONSTS.sleep_unit = 0.05
 
 
 def usable_cores() -> int:
