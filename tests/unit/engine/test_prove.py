@@ -90,6 +90,83 @@ def test_speech_at_64k_is_measured_as_good_as_it_is():
     assert np.median(compared(source, heard, 44100, least)) > 20
 
 
+# --- good books that were refused once --------------------------------------------------------------------------------
+
+
+def gated(seconds, pause_level):
+    """Return a voice that starts at once after each pause of room tone."""
+    voice = sound.speech(seconds, RATE, seed=3)
+    hiss = sound.noise(seconds, RATE, level=1, seed=4)
+    talks = np.arange(voice.shape[1]) // 1024 % 215 < 85  # five seconds, two of them with the voice
+    return (voice * talks + pause_level * hiss).astype(np.float32)
+
+
+def honest(pcm, bit_rate, aac_coder="fast"):
+    pcm = whole(pcm)
+    settings = Encoder(bit_rate=bit_rate, asked=bit_rate, sample_rate=RATE, channels=len(pcm), aac_coder=aac_coder)
+    packets = [packet for group in encode.packets([pcm], settings) for packet in group]
+    heard = segment.decoded(segment.decoder(encode.decoder_config(settings)), packets, len(pcm))[:, 1024:]
+    return pcm, heard, prove.floor(bit_rate, RATE, len(pcm))
+
+
+@pytest.mark.parametrize("pause_level", [0.0, 0.0006, 0.002])
+@pytest.mark.parametrize("bit_rate", [24000, 54400])
+@pytest.mark.parametrize("aac_coder", ["fast", "twoloop"])
+def test_the_echo_before_a_word_does_not_condemn_the_pause_that_ends_there(pause_level, bit_rate, aac_coder):
+    """Room tone at -60 dBFS and a gated voice at the default bit rate: such a book could never be converted."""
+    source, heard, least = honest(gated(14, pause_level), bit_rate, aac_coder)
+    compared(source, heard, RATE, least)
+
+
+def test_a_pause_that_lost_its_room_tone_and_one_with_strange_noise_are_refused():
+    source, heard, least = honest(gated(14, 0.002), 54400)
+    pause = slice(3 * 44032, 4 * 44032)
+    for instead in (0.0, 0.01 * np.random.default_rng(1).standard_normal((1, 44032))):
+        broken = heard.copy()
+        broken[:, pause] = instead
+        with pytest.raises(Mismatch):
+            compared(source, broken, RATE, least)
+
+
+def test_a_faint_side_that_drowns_in_the_loud_one_is_accepted_and_a_lost_one_is_not():
+    """Joint coding at 32 kbit/s leaves a side 35 dB below the other with more error than sound."""
+    voice = sound.speech(SECONDS, RATE)
+    source = whole(np.concatenate([voice, 0.018 * np.roll(voice, 221, axis=1)]))
+    drowned = source.copy()
+    signs = np.random.default_rng(1).choice(
+        [-1.1, 1.1], source.shape[1] // 1024
+    )  # error: each block, at random turned over
+    drowned[1] += np.repeat(signs, 1024).astype(np.float32) * source[1]
+    compared(source, drowned, RATE, 1.5)
+    for lost in (0 * source[1], -source[1], drowned[1] - source[1]):
+        with pytest.raises(Mismatch):
+            compared(source, np.stack([source[0], lost]), RATE, 1.5)
+
+
+def test_a_whistle_that_climbs_out_of_the_band_is_accepted():
+    """What folds from 5 kHz into the lowest kilohertz is none of it; at 24 kbit/s the encoder leaves it out."""
+    time = np.arange(SECONDS * RATE) / RATE
+    whistle = 0.4 * np.sin(2 * np.pi * (2500 * time + 500 * np.square(time) / 2))[np.newaxis]
+    source, heard, least = honest(whistle, 24000)
+    compared(source, heard, RATE, least)
+
+
+@pytest.mark.parametrize("kind", ["speech", "noise", "music", "applause"])
+def test_a_book_at_half_its_loudness_is_refused(kind):
+    """It has 6 dB of likeness, which no floor can refuse."""
+    source, heard, least = coded(kind, 1, 44100, 54400)
+    with pytest.raises(Mismatch, match="quieter"):
+        compared(source, heard / 2, 44100, least)
+
+
+def test_noise_in_place_of_hiss_that_lies_above_the_voice_is_refused():
+    time = np.arange(SECONDS * RATE) / RATE
+    source = whole(0.2 * np.sin(2 * np.pi * 6000 * time)[np.newaxis])
+    compared(source, source, RATE, 3.0)
+    with pytest.raises(Mismatch):
+        compared(source, sound.noise(SECONDS, RATE, level=0.3)[:, : source.shape[1]], RATE, 3.0)
+
+
 # --- mutants ----------------------------------------------------------------------------------------------------------
 
 
