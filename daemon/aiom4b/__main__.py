@@ -1,10 +1,12 @@
 """Where does the program start?"""
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line. Kept light: worker processes read this module again."""
+    _stand_on_firm_ground()
     if sys.argv[1:] == ["version"]:  # asked by scripts and health checks: not worth half a second of imports
         from aiom4b import __version__
 
@@ -13,6 +15,21 @@ def main() -> None:
     from aiom4b.cli.main import app
 
     app()
+
+
+def _stand_on_firm_ground() -> None:
+    """See to standard streams that are open, and to names in UTF-8, whatever the shell or a cron job gave us."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # Closed: the next file that is opened would get its number, and what is printed would go into that.
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, number)
+            if nowhere > 2:
+                os.close(nowhere)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115 - for good
+    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
+        # In another encoding names are misread, and a book's name can't be written.
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - no shell
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def prepare_directories(settings: Settings, sources: Sequence[str]) -> None:
     files.check_writable(settings.paths.library)
     if settings.backup.enabled:
         if settings.paths.backup.startswith(settings.paths.state + os.sep):
-            with files.translated(settings.paths.backup, "make the backup directory"):
+            with files.translated(settings.paths.backup, "making the backup directory"):
                 files.make_directories(settings.paths.backup)
         files.check_writable(settings.paths.backup)
 
@@ -181,7 +181,8 @@ class _Conversion:
         if finding is not None:
             error = NeedsAttention(finding.code, finding.reason, remedy=finding.remedy, path=finding.path)
         assert error is not None
-        log.error("book.failed", path=files.displayable(path), code=error.code, reason=error.reason)
+        # Whoever asked is told by the observer; this is the story of the book.
+        log.info("book.failed", path=files.displayable(path), code=error.code, reason=error.reason)
         outcome = Outcome(
             path=path,
             source=None,
@@ -207,7 +208,7 @@ class _Conversion:
                 finished = await self._converted(source, rank, partial(self._observer.progressed, number))
         except Exception as error:  # noqa: BLE001 - whatever it is, the other books go on
             failure = _understood(error)
-            log.error("book.failed", book=name, code=failure.code, reason=failure.reason, remedy=failure.remedy)
+            log.info("book.failed", book=name, code=failure.code, reason=failure.reason, remedy=failure.remedy)
         outcome = Outcome(
             path=source.root,
             source=source,
@@ -232,6 +233,7 @@ class _Conversion:
         if not self._pipeline.again:
             known = await anyio.to_thread.run_sync(pipeline.already_published, self._library, source)
             if known is not None:
+                await pipeline.swept(self._library, source)
                 return pipeline.as_recorded(known, self._library)
         async with pipeline.opened(self._library, source, report) as (directory, journal):
             context = StepContext(

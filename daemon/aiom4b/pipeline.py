@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,10 +15,11 @@ import anyio.to_thread
 from pydantic import TypeAdapter, ValidationError
 
 from aiom4b.adapters import files, records
+from aiom4b.adapters.backup_format import stored_path
 from aiom4b.adapters.records import Record
 from aiom4b.book import naming
 from aiom4b.book.plan import Wishes, plan
-from aiom4b.errors import Transient
+from aiom4b.errors import Aiom4bError, Transient
 from aiom4b.models import (
     BackupReceipt,
     BookPlan,
@@ -125,16 +126,29 @@ async def opened(
         remedy="Wait for it to end.",
         path=source.root,
     )
-    lock = os.path.join(os.path.dirname(directory), f"{os.path.basename(directory)}.lock")
-    with files.locked(lock, busy):
+    with files.locked(_lock_of(directory), busy):
         # The one who held the lock before us may have finished and removed it all.
         await anyio.to_thread.run_sync(files.make_directories, directory)
         yield directory, FileJournal(directory, report)
         await anyio.to_thread.run_sync(_remove, directory)
 
 
+def _lock_of(directory: str) -> str:
+    return f"{directory}.lock"
+
+
 def _remove(directory: str) -> None:
-    shutil.rmtree(directory)
+    # The book is published: what can't be removed now is no reason to call it failed, and `swept` tries again.
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+async def swept(library: str, source: Source) -> None:
+    """Remove what a run that was stopped just after it had published left behind; whatever hinders that is left alone."""
+    directory = work_dir(library, source.fingerprint)
+    if os.path.lexists(directory) or os.path.lexists(_lock_of(directory)):
+        with suppress(Aiom4bError):
+            async with opened(library, source, lambda _: None):
+                pass
 
 
 def already_published(library: str, source: Source) -> Record | None:
@@ -162,6 +176,8 @@ async def run(source: Source, settings: PipelineSettings, context: StepContext, 
         usable = receipt is not None and _serves(receipt, source, settings.backup_dir)
         if receipt is None or not usable or not await anyio.to_thread.run_sync(is_still_good, receipt):
             receipt = await _backup(source, settings, context)
+            # A draft was made from the old copy, with its cover.
+            await anyio.to_thread.run_sync(journal.put, Step.CONVERT, None)
             await anyio.to_thread.run_sync(journal.put, Step.BACKUP, receipt)
     with watch.of(Step.PLAN):
         book = plan(source, settings.wishes)
@@ -226,12 +242,22 @@ async def _backup(source: Source, settings: PipelineSettings, context: StepConte
 
 
 def _serves(receipt: BackupReceipt, source: Source, backup_dir: str | None) -> bool:
-    """Whether what an earlier run recorded is the backup that is wanted now: in that place, and of all these files."""
+    """Whether what an earlier run recorded is the backup that is wanted now: in that place, and of all these files.
+
+    By name and content: the owner may have renamed files since, and the fingerprint that led here doesn't know names.
+    """
     if backup_dir is None:
-        return not receipt.copied and receipt.root == source.root
-    sizes = [file.identity.size for file in source.files] + [file.identity.size for file in source.sidecars]
-    in_place = receipt.copied and os.path.dirname(receipt.root) == os.path.normpath(backup_dir)
-    return in_place and [file.size for file in receipt.files] == sizes
+        if receipt.copied or receipt.root != source.root:
+            return False
+    elif not receipt.copied or os.path.dirname(receipt.root) != os.path.normpath(backup_dir):
+        return False
+    stored = stored_path if receipt.copied else str
+    audio = [(stored(file.path), file.sha256) for file in source.files]
+    beside = [(stored(one.path), one.identity.size) for one in source.sidecars if receipt.copied]
+    count = len(audio)
+    return audio == [(one.path, one.sha256) for one in receipt.files[:count]] and beside == [
+        (one.path, one.size) for one in receipt.files[count:]
+    ]
 
 
 def _check_unchanged(source: Source) -> None:

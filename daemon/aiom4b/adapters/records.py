@@ -97,7 +97,7 @@ def by_fingerprint(library: str, fingerprint: Fingerprint) -> tuple[Record, ...]
     mark = f'"fingerprint": "{fingerprint}"'.encode("ascii")
     found = []
     for path in _paths(library):
-        with open(path, "rb") as stream:
+        with files.translated(path, "reading the record"), open(path, "rb") as stream:
             head = stream.read(_HEAD_BYTES)
         if mark in head and (record := read(path)) is not None:
             found.append(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from aiom4b.book import chapters, encoding, metadata, naming, order, timeline
@@ -16,6 +17,7 @@ from aiom4b.models import (
     Method,
     OrderChoice,
     Samples,
+    Sha256,
     SidecarKind,
     Source,
     Timeline,
@@ -80,7 +82,7 @@ def plan(source: Source, wishes: Wishes) -> BookPlan:
         or (wishes.metadata_json == "auto" and metadata.needs_metadata_json(known)),
         warnings=tuple(dict.fromkeys(warnings)),
     )
-    return replace(draft, id=_identity(draft))
+    return replace(draft, id=_identity(draft, [source.files[index].sha256 for index in playing.files]))
 
 
 def _copied(source: Source, playing: tuple[int, ...]) -> tuple[Timeline, int]:
@@ -121,8 +123,12 @@ def _stem(path: str) -> str:
     return path.rpartition("/")[2].rpartition(".")[0].lower()
 
 
-def _identity(plan_without_id: BookPlan) -> BookId:
-    """Hash what decides the book's bytes, so that the same book made again has the same id. Warnings don't."""
+def _identity(plan_without_id: BookPlan, contents: Sequence[Sha256]) -> BookId:
+    """Hash what decides the book's bytes, so that the same book made again has the same id. Warnings don't.
+
+    ``contents`` are the files in playing order: files of one length that changed their names give a plan that differs in
+    nothing else, and another book.
+    """
     decisive = asdict(replace(plan_without_id, warnings=()))
-    text = json.dumps([PLAN_VERSION, decisive], sort_keys=True, default=str)
+    text = json.dumps([PLAN_VERSION, decisive, *contents], sort_keys=True, default=str)
     return BookId(hashlib.sha256(text.encode()).hexdigest()[:16])

@@ -57,6 +57,10 @@ def convert(
     from aiom4b import config as settings_of
     from aiom4b.models import OrderChoice
 
+    # What an unset variable of a script leaves behind would otherwise mean the current directory.
+    for value, hint in (*((path, "PATH") for path in paths), (library, "--library"), (backup, "--backup")):
+        if value == "":
+            raise typer.BadParameter("is empty", param_hint=hint)
     if order not in set(OrderChoice):
         raise typer.BadParameter("choose names or tags", param_hint="--order")
     if backup is not None and no_backup:
@@ -107,6 +111,13 @@ def _report(outcomes: list[Outcome], *, json: bool) -> None:
         raise typer.Exit(exits.pop() if len(exits) == 1 else Exit.FAILED)
 
 
+def _clock(seconds: float) -> str:
+    """Write a length as people read it: 9:07:12."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
 class _Bars:
     """A bar for each book on a terminal, a line for each elsewhere. Progress is counted in encoded samples."""
 
@@ -147,7 +158,9 @@ class _Bars:
         task, seconds, began = self._tasks[book]
         row = self._progress.tasks[self._progress.task_ids.index(task)]
         if row.fields["step"] != progress.step:
-            self._progress.reset(task, total=progress.total, step=str(progress.step), speed="")
+            # Reset forgets every field that it isn't given.
+            fields = row.fields | {"step": str(progress.step), "speed": ""}
+            self._progress.reset(task, total=progress.total, **fields)
             self._tasks[book] = (task, seconds, row.get_time())
             return
         elapsed = row.get_time() - began
@@ -177,7 +190,7 @@ class _Bars:
         line = outcome.finished.plan.timeline
         length = line.samples / line.sample_rate
         output.talk(
-            f"published: {where}\n  {length / 3600:.2f} h, {len(outcome.finished.plan.chapters)} chapters, in"
+            f"published: {where}\n  {_clock(length)}, {len(outcome.finished.plan.chapters)} chapters, in"
             f" {outcome.seconds:.1f} s ({length / outcome.seconds:.0f}× real time)",
             style="green",
         )

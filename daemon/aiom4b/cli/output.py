@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import typer
@@ -10,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from aiom4b import logs
-from aiom4b.errors import Aiom4bError
+from aiom4b.errors import Aiom4bError, Exit
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -18,22 +20,52 @@ def print_json(document: Mapping[str, Any]) -> None:
 
     A name's bytes that are not UTF-8 show as ``\\xff``; whoever needs them exactly adds the name in base64 beside it.
     """
-    print(logs.json_text(document, indent=2))
+    _write(logs.json_text(document, indent=2))
 
 
 def print_text(text: str) -> None:
     """Write lines of data to stdout; nothing in them can drive the terminal."""
-    print(_safe(text))
+    _write(_safe(text))
+
+
+def _write(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise  # whoever read has what he wanted; click ends the program quietly
+    except OSError as error:
+        talk(f"error: The answer can't be written to standard output: {error.strerror}. [output.failed]")
+        raise typer.Exit(Exit.FAILED) from error
 
 
 def talk(text: str, *, style: str = "") -> None:
-    """Tell a person something on stderr, where it never mixes with data; ``style`` is one of rich's, for a terminal."""
-    console().print(Text(_safe(text), style=style))
+    """Tell a person something on stderr, where it never mixes with data; ``style`` is one of rich's, for a terminal.
+
+    Never fails: that nobody listens any more is no reason to stop making books.
+    """
+    _say(Text(_safe(text), style=style))
+
+
+def _say(text: Text) -> None:
+    with suppress(OSError):
+        console().print(text)
 
 
 def console() -> Console:
     """Return a console on stderr, for progress too. It takes text as it is: a title like "[b]" is no markup."""
-    return Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    return _Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+class _Console(Console):
+    """Rich ends the program when its reader is gone (`2>&1 | head`), in the middle of a book."""
+
+    def on_broken_pipe(self) -> None:
+        """Fall silent, logs included."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        with suppress(OSError):  # a console of a test has no descriptor
+            os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
 
 
 def fail(error: Aiom4bError, json: bool, details: Mapping[str, Any] | None = None) -> NoReturn:
@@ -55,7 +87,7 @@ def print_error(error: Aiom4bError) -> None:
     reason = _safe(error.reason).replace("\n", "\n  ")
     text = Text.assemble(("error: ", "bold red"), reason, (f" [{error.code}]", "dim"))
     text.append("\n").append("remedy: ", "bold").append(_safe(error.remedy).replace("\n", "\n  "))
-    console().print(text)
+    _say(text)
 
 
 def _safe(text: str) -> str:

@@ -111,16 +111,17 @@ class _Tools:
 def _entries(entry: str, max_files: int) -> tuple[str, str, list[Entry] | Rejected | Incomplete]:
     """Return root, name, and the entries worth looking at: of a folder all, of a single file those that share its stem."""
     path = os.path.abspath(entry)
-    try:
-        status = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NeedsAttention(
-            "source.missing",
-            f"There is no {displayable(path)}.",
-            remedy="Check the path.",
-            path=path,
-            exit=Exit.NOT_FOUND,
-        ) from error
+    with files.translated(path, "looking at"):
+        try:
+            status = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise NeedsAttention(
+                "source.missing",
+                f"There is no {displayable(path)}.",
+                remedy="Check the path.",
+                path=path,
+                exit=Exit.NOT_FOUND,
+            ) from error
     root, name = os.path.split(path)
     if stat.S_ISREG(status.st_mode):
         stem = os.path.splitext(name)[0]
@@ -154,7 +155,7 @@ def _entries(entry: str, max_files: int) -> tuple[str, str, list[Entry] | Reject
 def _of_one_stem(root: str, file: str, stem: str) -> list[Entry]:
     """Return a single file and the sidecars that are named like it."""
     found = []
-    with files.translated(root, "read the folder"):
+    with files.translated(root, "reading the folder"):
         for name in sorted(os.listdir(root)):
             namesake = os.path.splitext(name)[0] == stem and sidecars.kind_of(name) is not SidecarKind.OTHER
             if name == file or namesake:

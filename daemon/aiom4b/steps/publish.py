@@ -11,7 +11,7 @@ import aiom4b
 from aiom4b.adapters import files, records
 from aiom4b.adapters.records import PieceRecord, Record, SourceRecord
 from aiom4b.errors import NeedsAttention
-from aiom4b.models import BackupReceipt, BookPlan, Draft, Proof, Publication, Source
+from aiom4b.models import BackupReceipt, BookPlan, Draft, Proof, Publication, Sha256, Source
 from aiom4b.steps.context import StepContext
 
 _MOST_NAMES = 1000
@@ -116,11 +116,19 @@ def find_same(plan: BookPlan, proof: Proof, library: str, another_name: Callable
     """Return where the library holds the very bytes that were proved, under one of the book's names, or None."""
     for parent, name, file in _places(plan, library, another_name):
         path = os.path.join(library, parent, name, file)
-        if os.path.isfile(path) and files.hash_file(path) == proof.sha256:
+        if _holds(path, proof.sha256):
             return os.path.join(parent, name, file)
         if not os.path.lexists(os.path.join(library, parent, name)):
             return None  # names are tried in this order: it can't be further on
     return None
+
+
+def _holds(path: str, sha256: Sha256) -> bool:
+    """Whether a file has this content. A link or what we may not read is somebody else's: its name is taken, no more."""
+    try:
+        return os.path.isfile(path) and files.hash_file(path) == sha256
+    except NeedsAttention:
+        return False
 
 
 def _places(plan: BookPlan, library: str, another_name: Callable[[str, int], str]) -> Iterator[tuple[str, str, str]]:
@@ -156,7 +164,8 @@ def _taken(folder: str, name: str) -> bool:
 
 
 def _names(folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    with files.translated(folder, "reading the folder"):
+        try:
+            return sorted(os.listdir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
