@@ -1,5 +1,6 @@
 """Where does the program start?"""
 
+import io
 import os
 import sys
 
@@ -27,6 +28,11 @@ def _stand_on_firm_ground() -> None:
             if nowhere > 2:
                 os.close(nowhere)
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115 - for good
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a title must not end the program where only ASCII is understood
     if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
         # In another encoding names are misread, and a book's name can't be written.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - no shell

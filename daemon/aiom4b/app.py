@@ -160,23 +160,23 @@ class _Conversion:
     async def entry(self, path: str, age: int, outcomes: list[Outcome]) -> None:
         """Examine one entry and convert each book in it."""
         rank = Rank(age=age)
-        began = anyio.current_time()
         async with self._slots:
+            began = anyio.current_time()
             try:
                 findings = await examine(path, self._examine, self.pool, rank)
             except Exception as error:  # noqa: BLE001 - whatever it is, the other books go on
                 findings = ()
-                outcomes.append(self._told(path, None, _understood(error), began, anyio.current_time() - began))
-        examined = anyio.current_time() - began
+                outcomes.append(self._told(path, None, _understood(error), anyio.current_time() - began))
+            examined = anyio.current_time() - began
         for finding in findings:
             if isinstance(finding, Source):
                 async with self._slots:
-                    outcomes.append(await self._book(finding, rank, began, examined))
+                    outcomes.append(await self._book(finding, rank, examined))
             else:
-                outcomes.append(self._told(path, finding, None, began, examined))
+                outcomes.append(self._told(path, finding, None, examined))
 
     def _told(
-        self, path: str, finding: Rejected | Incomplete | None, error: Aiom4bError | None, began: float, examined: float
+        self, path: str, finding: Rejected | Incomplete | None, error: Aiom4bError | None, examined: float
     ) -> Outcome:
         if finding is not None:
             error = NeedsAttention(finding.code, finding.reason, remedy=finding.remedy, path=finding.path)
@@ -188,14 +188,15 @@ class _Conversion:
             source=None,
             finished=None,
             error=error,
-            seconds=anyio.current_time() - began,
+            seconds=examined,
             examine_seconds=examined,
         )
         self._books += 1
         self._observer.ended(self._books, outcome)
         return outcome
 
-    async def _book(self, source: Source, rank: Rank, began: float, examined: float) -> Outcome:
+    async def _book(self, source: Source, rank: Rank, examined: float) -> Outcome:
+        began = anyio.current_time() - examined  # waiting for a slot is nobody's work
         self._books += 1
         number = self._books
         self._observer.began(number, source)
@@ -252,6 +253,8 @@ def _understood(error: Exception) -> Aiom4bError:
     """Return an error of ours; one that nobody foresaw goes to the log as a whole, and to the user as what it is."""
     if isinstance(error, Aiom4bError):
         return error
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
     log.error("program.error", exc_info=error)
     return NeedsAttention(
         "program.error",

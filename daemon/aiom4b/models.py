@@ -408,7 +408,7 @@ class BackupReceipt:
 class SoundCheck:
     """How close decoded audio came to what it was made from, second by second.
 
-    Signal-to-noise ratios of the lowest kilohertz in dB over ``seconds`` compared seconds that held sound; ``quiet`` seconds
+    Signal-to-noise ratios of the lowest band in dB over ``seconds`` compared seconds that held sound; ``quiet`` seconds
     were silent on both sides, ``beyond`` ones held nothing but higher tones. ``worst`` is the position (seconds into the
     book) of ``snr_min``.
     """

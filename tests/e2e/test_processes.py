@@ -173,7 +173,8 @@ def test_ctrl_c_exits_130_at_once_and_what_is_done_is_kept(house, long_book):
         answer = ended(process)
         gone(helpers)
     assert answer.exit == 130
-    assert "same command goes on" in answer.talk
+    assert answer.document["error"]["code"] == "run.interrupted"
+    assert "same command" in answer.document["error"]["remedy"]
     assert "Traceback" not in answer.talk
     assert house.books() == []
     assert house.litter(work=True) == []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aiom4b.cli import output
-from aiom4b.errors import Aiom4bError, Exit
+from aiom4b.errors import Aiom4bError, Exit, Transient
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -96,8 +96,15 @@ def _run(paths: list[str], settings: Settings, order: Any, *, again: bool, live:
         with watcher:
             return anyio.run(lambda: app.convert_all(paths, settings, order=order, again=again, observer=watcher))
     except KeyboardInterrupt:
-        output.talk("Interrupted. What is done is kept: the same command goes on from there.")
-        raise typer.Exit(Exit.INTERRUPTED) from None
+        output.fail(
+            Transient(
+                "run.interrupted",
+                "Interrupted. What is done is kept.",
+                remedy="Give the same command again: it goes on from there.",
+                exit=Exit.INTERRUPTED,
+            ),
+            quiet,
+        )
 
 
 def _report(outcomes: list[Outcome], *, json: bool) -> None:
@@ -178,14 +185,14 @@ class _Bars:
         if self._quiet:
             return
         if outcome.error is not None:
-            output.talk(f"{displayable(outcome.path)}:")
-            output.print_error(outcome.error)
+            output.talk(f"{displayable(outcome.path)}:", to=self._console)
+            output.print_error(outcome.error, to=self._console)
             return
         assert outcome.finished is not None
         publication = outcome.finished.publication
         where = displayable(publication.book)
         if publication.already:
-            output.talk(f"already there: {where}")
+            output.talk(f"already there: {where}", to=self._console)
             return
         line = outcome.finished.plan.timeline
         length = line.samples / line.sample_rate
@@ -193,6 +200,7 @@ class _Bars:
             f"published: {where}\n  {_clock(length)}, {len(outcome.finished.plan.chapters)} chapters, in"
             f" {outcome.seconds:.1f} s ({length / outcome.seconds:.0f}× real time)",
             style="green",
+            to=self._console,
         )
         for warning in outcome.finished.warnings:
-            output.talk(f"  note: {warning}", style="yellow")
+            output.talk(f"  note: {warning}", style="yellow", to=self._console)

@@ -38,17 +38,18 @@ def _write(text: str) -> None:
         raise typer.Exit(Exit.FAILED) from error
 
 
-def talk(text: str, *, style: str = "") -> None:
+def talk(text: str, *, style: str = "", to: Console | None = None) -> None:
     """Tell a person something on stderr, where it never mixes with data; ``style`` is one of rich's, for a terminal.
 
-    Never fails: that nobody listens any more is no reason to stop making books.
+    ``to`` is the console that shows a live view, if there is one: others would write into the middle of it. Never fails:
+    that nobody listens any more is no reason to stop making books.
     """
-    _say(Text(_safe(text), style=style))
+    _say(Text(_safe(text), style=style), to)
 
 
-def _say(text: Text) -> None:
+def _say(text: Text, to: Console | None) -> None:
     with suppress(OSError):
-        console().print(text)
+        (to or console()).print(text)
 
 
 def console() -> Console:
@@ -82,12 +83,12 @@ def fail(error: Aiom4bError, json: bool, details: Mapping[str, Any] | None = Non
     raise typer.Exit(error.exit) from error
 
 
-def print_error(error: Aiom4bError) -> None:
+def print_error(error: Aiom4bError, *, to: Console | None = None) -> None:
     """Write code, reason and remedy to stderr; further lines of a reason are indented, so that none looks like ours."""
     reason = _safe(error.reason).replace("\n", "\n  ")
     text = Text.assemble(("error: ", "bold red"), reason, (f" [{error.code}]", "dim"))
     text.append("\n").append("remedy: ", "bold").append(_safe(error.remedy).replace("\n", "\n  "))
-    _say(text)
+    _say(text, to)
 
 
 def _safe(text: str) -> str:

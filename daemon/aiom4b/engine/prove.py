@@ -1,13 +1,13 @@
 """Is this the sound that it was made from? A measure that can fail.
 
 An encoder changes every sample, so equality can't be asked for; and signal-to-noise over the whole band says little of hiss
-and applause, which AAC replaces by noise of its own. What it never replaces is the waveform of the lowest kilohertz. There, in
+and applause, which AAC replaces by noise of its own. What it never replaces is the waveform of the lowest band, up to 2.7 kHz or so. There, in
 every second and in every channel, the decoded sound must follow the source closely (``floor``), and in no loud block of
 23 ms may it fall silent. Wrong order, a shift by one block, a lost channel, a muted stretch or noise from a wrong key all give
 0 dB or less; the worst legitimate material that we found (sparse clicks like applause, 24 kbit/s) gives 2.8 dB, speech at
 64 kbit/s 27 dB and more.
 
-Where a second holds little below a kilohertz, its energy up to 4 kHz, by block and by band, must be where the source
+Where a second holds little in that band, its energy up to 4 kHz, by block and by band, must be where the source
 has it: noise may stand for noise, but silence and noise don't stand for a voice.
 
 The transform's window covers two blocks, so a loud block's error is heard in the quiet one beside it too: the last 23 ms of
@@ -61,11 +61,11 @@ STUMP = 0.5
 QUIET = math.nan
 """Stands for a second without sound on either side."""
 BEYOND = math.inf
-"""Stands for a second whose sound lies above the lowest kilohertz: there the encoder owes no waveform, only its energy."""
+"""Stands for a second whose sound lies above the lowest band: there the encoder owes no waveform, only its energy."""
 
 
 def floor(bit_rate: int, sample_rate: int, channels: int) -> float:
-    """Return the least signal-to-noise ratio (dB, lowest kilohertz, one second) that is accepted.
+    """Return the least signal-to-noise ratio (dB, lowest band, one second) that is accepted.
 
     By bits for each sample b: 3 b - 0.5, from 1.5 to 6. Measured minima: clicks 2.8 dB at b = 0.54, 4.2 at 1.2, 5.6 at 1.45;
     white noise 5.4, 7.0, 10.8; square waves 6.1, 10.4, 13.3; speech 12, 28, 32.
@@ -89,7 +89,7 @@ def blocks_a_second(sample_rate: int) -> int:
 
 
 def _low(pcm: Pcm, factor: int) -> Pcm:
-    """Keep the lowest kilohertz: means of ``factor`` samples (a null at rate / factor), smoothed by 1-2-1."""
+    """Keep the lowest band: means of ``factor`` samples (a null at rate / factor), smoothed by 1-2-1."""
     means = pcm.reshape(pcm.shape[0], -1, factor) @ np.full(factor, 1 / factor, np.float32)
     smooth = means * np.float32(0.5)
     smooth[:, 1:] += means[:, :-1] * np.float32(0.25)
@@ -131,7 +131,7 @@ def compare(
         try:
             ratio = _compare_channel(one, sample_rate)
         except Mismatch:
-            # The quick filter folds a little of what lies above 4 kHz (-16 dB at 4.5, -20 at 5) into the lowest kilohertz, and
+            # The quick filter folds a little of what lies above 4 kHz (-16 dB at 4.5, -20 at 5) into the lowest band, and
             # at 24 kbit/s the encoder rightly drops that. So nothing is refused before a sharp filter has said so too.
             sharp = [_sharp(pcm, factor, sample_rate) for pcm in (one.source, one.decoded)]
             ratio = _compare_channel(replace(one, low=sharp[0], low_decoded=sharp[1]), sample_rate)
@@ -179,7 +179,7 @@ class _Channel:
         return self._unforgiven(wrong, _by_block(self.source, FRAME_SAMPLES), [_mean(block) for block in self.beside])
 
     def error_low(self, wrong: Samples1) -> float:
-        """Return the same for the lowest kilohertz."""
+        """Return the same for the lowest band."""
         beside = [None if block is None else _mean(_low(block, self.factor)) for block in self.beside]
         return self._unforgiven(wrong, _by_block(self.low, FRAME_SAMPLES // self.factor), beside)
 
@@ -212,7 +212,7 @@ def _likeness(one: Samples1, other: Samples1) -> float:
 
 
 def _sharp(samples: Samples1, factor: int, sample_rate: int) -> Samples1:
-    """Keep the lowest kilohertz exactly, in as many samples as ``_low`` gives; slow."""
+    """Keep the lowest band exactly, in as many samples as ``_low`` gives; slow."""
     spectrum = np.fft.rfft(samples)[: samples.size // factor // 2 + 1]
     spectrum[int(1000 * samples.size / sample_rate) + 1 :] = 0
     return np.asarray(np.fft.irfft(spectrum, samples.size // factor) / factor, np.float32)

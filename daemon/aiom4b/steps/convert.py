@@ -33,7 +33,7 @@ from aiom4b.models import (
     Source,
     Step,
 )
-from aiom4b.steps.context import StepContext, together
+from aiom4b.steps.context import StepContext, needs_own_worker, together
 
 TOOL = f"aiom4b {aiom4b.__version__}"
 
@@ -96,7 +96,14 @@ async def _convert(
     if cover is not None:
         await anyio.to_thread.run_sync(files.write_durably, os.path.join(folder, "cover.jpg"), cover)
     atoms = tags.book_tags(plan.metadata, book_id=plan.id, tool=TOOL)
-    await context.work(tags.write_tags, os.path.join(folder, name), atoms, cover, audio_seconds=_seconds(plan))
+    await context.work(
+        tags.write_tags,
+        os.path.join(folder, name),
+        atoms,
+        cover,
+        audio_seconds=_seconds(plan),
+        single_use=needs_own_worker(plan.packets),
+    )
     if plan.write_metadata_json:
         document = sidecars.metadata_json(plan.metadata)
         await anyio.to_thread.run_sync(files.write_durably, os.path.join(folder, "metadata.json"), document)

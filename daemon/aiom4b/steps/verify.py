@@ -25,12 +25,14 @@ from aiom4b.models import (
     Draft,
     FileTags,
     Method,
+    Progress,
     Proof,
     Sha256,
     Source,
     SourceFile,
+    Step,
 )
-from aiom4b.steps.context import StepContext, together
+from aiom4b.steps.context import StepContext, needs_own_worker, together
 
 _REMEDY = "Nothing was published. Convert the book again; if it happens again, please report it with this message."
 _TASKS_A_WORKER = 2
@@ -46,7 +48,7 @@ async def verify(source: Source, plan: BookPlan, receipt: BackupReceipt, draft: 
     """
     cover = os.path.join(draft.folder, "cover.jpg")
     cover_hash = await anyio.to_thread.run_sync(files.hash_file, cover) if os.path.exists(cover) else ""
-    facts = await context.work(inspect.facts, draft.book)
+    facts = await context.work(inspect.facts, draft.book, single_use=needs_own_worker(plan.packets))
     check_facts(plan, facts, draft.book)
     count = await _check_tags(plan, draft.book, cover_hash, context)
     pieces = [Expected(first=one.first, packets=one.packets, sha256=one.sha256) for one in draft.segments]
@@ -146,9 +148,17 @@ async def _check_ranges(
                 decoder_config=facts.decoder_config,
             )
         )
-    return await together(
-        [partial(context.work, inspect.check_range, one, audio_seconds=_seconds(plan)) for one in requests]
-    )
+    done = 0
+
+    async def check(request: RangeRequest) -> RangeReport:
+        nonlocal done
+        report = await context.work(inspect.check_range, request, audio_seconds=_seconds(plan))
+        done += 1
+        context.report(Progress(step=Step.VERIFY, done=done, total=len(requests)))
+        return report
+
+    context.report(Progress(step=Step.VERIFY, done=0, total=len(requests)))
+    return await together([partial(check, one) for one in requests])
 
 
 def join_windows(source_files: Sequence[SourceFile], plan: BookPlan, root: str) -> list[Window]:
@@ -234,7 +244,7 @@ async def prove_again(record: Record, book: str, root: str, limits: ProbeLimits,
         SourceFile(path=file.path, identity=now.identity, sha256=now.sha256, audio=now.audio, tags=FileTags())
         for file, now in zip(record.files, seen, strict=True)
     ]
-    facts = await context.work(inspect.facts, book)
+    facts = await context.work(inspect.facts, book, single_use=needs_own_worker(plan.packets))
     check_facts(plan, facts, book)
     pieces = [Expected(first=one.first, packets=one.packets, sha256=one.sha256) for one in record.pieces]
     if plan.method is Method.COPY:
