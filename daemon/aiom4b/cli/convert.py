@@ -182,6 +182,7 @@ class _Bars:
 
         if book in self._tasks:
             self._progress.remove_task(self._tasks.pop(book)[0])
+            self._progress.refresh()  # or what is said next would push the old bar along
         if self._quiet:
             return
         if outcome.error is not None:
