@@ -255,3 +255,12 @@ def test_a_damaged_backup_is_not_taken_for_the_backup_of_a_new_attempt(house, pu
     assert answer.exit == 0
     assert answer.book["backup"] != published["backup"]
     assert verify(house, answer.book).document["proved"] == "against its backup"
+
+
+def test_a_backup_whose_manifest_rotted_is_not_passed_over(house, published):
+    Path(published["backup"], "backup.json").write_text("rot")
+    found = house.run("backups", "verify", "--backup", str(house.backup), "--json")
+    assert (found.exit, found.document["ok"]) == (1, False)
+    (item,) = found.document["items"]
+    assert item["path"] == published["backup"]
+    assert "backup.json" in item["findings"][0]

@@ -113,6 +113,23 @@ def list_sets(directory: str) -> tuple[BackupSet, ...]:
     return tuple(sorted(found, key=lambda one: (one.created, os.fsencode(one.root))))
 
 
+def damaged_sets(directory: str) -> dict[str, str]:
+    """Return the folders that were sets once, as their sums or manifest show, and why each can't be read any more.
+
+    Raises what `translated` raises when the directory itself can't be read.
+    """
+    with translated(directory, "reading the folder"), os.scandir(directory) as entries:
+        paths = [one.path for one in entries if not one.name.startswith(".") and one.is_dir(follow_symlinks=False)]
+    found = {}
+    for path in sorted(paths):
+        if any(os.path.lexists(os.path.join(path, name)) for name in (MANIFEST, SUMS)):
+            try:
+                read_set(path)
+            except (NeedsAttention, Transient) as error:
+                found[path] = error.reason
+    return found
+
+
 def read_set(path: str) -> BackupSet:
     """Return the set in the folder ``path``, as its manifest tells it.
 

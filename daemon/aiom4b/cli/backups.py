@@ -64,10 +64,12 @@ def verify(
     from aiom4b.adapters import backups
 
     try:
-        paths = [os.path.abspath(one) for one in sets or ()] or [
-            made.root for made in backups.list_sets(_directory(backup, config))
-        ]
-        findings = {path: backups.verify_set(path) for path in paths}
+        if sets:
+            findings = {path: backups.verify_set(path) for path in map(os.path.abspath, sets)}
+        else:
+            directory = _directory(backup, config)
+            findings = {made.root: backups.verify_set(made.root) for made in backups.list_sets(directory)}
+            findings |= {path: (reason,) for path, reason in backups.damaged_sets(directory).items()}
     except Aiom4bError as error:
         output.fail(error, json)
     bad = any(findings.values())
