@@ -341,6 +341,11 @@ class Timeline:
     samples: Samples
     runs: tuple[Run, ...]
 
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.samples / self.sample_rate
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chapter:

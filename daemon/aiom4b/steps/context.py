@@ -8,12 +8,16 @@ from typing import TypeVar
 
 import anyio
 
+import aiom4b
 from aiom4b.adapters.space import SpaceLedger
 from aiom4b.engine.pool import Rank, WorkerPool
 from aiom4b.errors import Aiom4bError
 from aiom4b.models import Clock, Name, Progress
 
 T = TypeVar("T")
+
+TOOL = f"aiom4b {aiom4b.__version__}"
+"""What made a book, as its tags and its record say."""
 
 _MANY_PACKETS = 500_000
 

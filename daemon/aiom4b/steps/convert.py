@@ -12,7 +12,6 @@ import anyio
 import anyio.to_thread
 from pydantic import TypeAdapter, ValidationError
 
-import aiom4b
 from aiom4b.adapters import covers, files, sidecars, tags
 from aiom4b.engine import mux, segment
 from aiom4b.engine.aac import FRAME_SAMPLES
@@ -33,9 +32,7 @@ from aiom4b.models import (
     Source,
     Step,
 )
-from aiom4b.steps.context import StepContext, needs_own_worker, together
-
-TOOL = f"aiom4b {aiom4b.__version__}"
+from aiom4b.steps.context import TOOL, StepContext, needs_own_worker, together
 
 _SEGMENT = TypeAdapter(Segment)
 _COVER_BYTES = 64 * 1024 * 1024
@@ -83,7 +80,10 @@ async def _convert(
         ]
     try:
         written = await context.work(
-            mux.mux, _mux_request(source, plan, folder, tuple(pieces)), audio_seconds=_seconds(plan), single_use=True
+            mux.mux,
+            _mux_request(source, plan, folder, tuple(pieces)),
+            audio_seconds=plan.timeline.seconds,
+            single_use=True,
         )
     except Transient as error:
         if error.code == "segment.damaged" and error.path is not None:
@@ -101,7 +101,7 @@ async def _convert(
         os.path.join(folder, name),
         atoms,
         cover,
-        audio_seconds=_seconds(plan),
+        audio_seconds=plan.timeline.seconds,
         single_use=needs_own_worker(plan.packets),
     )
     if plan.write_metadata_json:
@@ -115,18 +115,14 @@ async def _convert(
         book=os.path.join(folder, name),
         segments=segments,
         reused=sum(found for _, found in kept),
-        bit_rate=round(payload * 8 / _seconds(plan)),
+        bit_rate=round(payload * 8 / plan.timeline.seconds),
         warnings=tuple(warnings),
     )
 
 
-def _seconds(plan: BookPlan) -> float:
-    return plan.timeline.samples / plan.timeline.sample_rate
-
-
 def _bytes_needed(plan: BookPlan) -> int:
     """Return what the book takes while it is made: its segments and itself, at a bit rate that may overshoot by a fifth."""
-    audio = 1.2 * plan.encoder.bit_rate * _seconds(plan) / 8 + 16 * plan.packets
+    audio = 1.2 * plan.encoder.bit_rate * plan.timeline.seconds / 8 + 16 * plan.packets
     return int(audio * (2 if plan.method is Method.ENCODE else 1)) + _EXTRAS_BYTES
 
 

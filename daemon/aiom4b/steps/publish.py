@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 
 import anyio.to_thread
 
-import aiom4b
 from aiom4b.adapters import files, records
 from aiom4b.adapters.records import PieceRecord, Record, SourceRecord
 from aiom4b.errors import NeedsAttention
 from aiom4b.models import BackupReceipt, BookPlan, Draft, Proof, Publication, Sha256, Source
-from aiom4b.steps.context import StepContext
+from aiom4b.steps.context import TOOL, StepContext
 
 _MOST_NAMES = 1000
 
@@ -70,7 +69,7 @@ def _publish(
             size=os.stat(path).st_size,
             bit_rate=draft.bit_rate,
             published=now,
-            tool=f"aiom4b {aiom4b.__version__}",
+            tool=TOOL,
             source=source.root,
             files=tuple(
                 SourceRecord(path=file.path, size=file.identity.size, sha256=file.sha256) for file in source.files

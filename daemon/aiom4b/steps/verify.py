@@ -11,7 +11,6 @@ import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
 
-import aiom4b
 from aiom4b.adapters import files, tags
 from aiom4b.adapters.records import Record
 from aiom4b.engine import encode, inspect, pcm, probe, prove
@@ -32,7 +31,7 @@ from aiom4b.models import (
     SourceFile,
     Step,
 )
-from aiom4b.steps.context import StepContext, needs_own_worker, together
+from aiom4b.steps.context import TOOL, StepContext, needs_own_worker, together
 
 _REMEDY = "Nothing was published. Convert the book again; if it happens again, please report it with this message."
 _TASKS_A_WORKER = 2
@@ -68,10 +67,6 @@ async def verify(source: Source, plan: BookPlan, receipt: BackupReceipt, draft: 
     )
 
 
-def _seconds(plan: BookPlan) -> float:
-    return plan.timeline.samples / plan.timeline.sample_rate
-
-
 def _unit(plan: BookPlan) -> float:
     return prove.blocks_a_second(plan.timeline.sample_rate) * FRAME_SAMPLES / plan.timeline.sample_rate
 
@@ -105,7 +100,7 @@ def check_facts(plan: BookPlan, facts: BookFacts, path: str) -> None:
 
 
 async def _check_tags(plan: BookPlan, book: str, cover_hash: str, context: StepContext) -> int:
-    wanted = tags.book_tags(plan.metadata, book_id=plan.id, tool=f"aiom4b {aiom4b.__version__}")
+    wanted = tags.book_tags(plan.metadata, book_id=plan.id, tool=TOOL)
     found = await context.work(tags.read_back, book)
     planned = dict(wanted)
     if cover_hash:
@@ -152,7 +147,7 @@ async def _check_ranges(
 
     async def check(request: RangeRequest) -> RangeReport:
         nonlocal done
-        report = await context.work(inspect.check_range, request, audio_seconds=_seconds(plan))
+        report = await context.work(inspect.check_range, request, audio_seconds=plan.timeline.seconds)
         done += 1
         context.report(Progress(step=Step.VERIFY, done=done, total=len(requests)))
         return report
