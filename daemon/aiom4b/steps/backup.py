@@ -15,7 +15,6 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
-import aiom4b
 from aiom4b.adapters import backups
 from aiom4b.adapters.backup_format import MANIFEST, BackupSet, StoredFile, stored_path
 from aiom4b.adapters.copies import Copied, Copy, copy_all
@@ -23,7 +22,7 @@ from aiom4b.adapters.files import check_writable, hash_file, make_directories
 from aiom4b.adapters.space import SpaceLedger
 from aiom4b.errors import NeedsAttention, Transient
 from aiom4b.models import BackupReceipt, CopiedFile, FileIdentity, Name, Progress, Sha256, Source, Step
-from aiom4b.steps.context import together
+from aiom4b.steps.context import TOOL, together
 
 BATCH_FILES = 32
 """Files copied by one thread in one go, all of them open at once: few enough for 1024 descriptors and several books."""
@@ -79,7 +78,7 @@ async def backup(
                     source=source.root,
                     fingerprint=source.fingerprint,
                     created=now,
-                    tool=f"aiom4b {aiom4b.__version__}",
+                    tool=TOOL,
                     files=files,
                 )
                 made = await work.in_thread(backups.complete, staged, plan, directory, source.name)
