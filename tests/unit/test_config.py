@@ -315,3 +315,33 @@ def test_a_backup_that_is_switched_off_is_in_nobodys_way():
     with pytest.raises(Fatal):
         config.check_directories(load(None, on), [])
     config.check_directories(load(None, on | {"backup": {"enabled": False}}), [])
+
+
+def test_a_credential_of_systemd_is_stronger_than_a_file_and_weaker_than_the_environment(tmp_path, monkeypatch):
+    (tmp_path / "api.key").write_text("from-the-credential\n")
+    (tmp_path / "something.else").write_text("a hook's own")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    file = tmp_path / "aiom4b.toml"
+    file.write_text('[api]\nkey = "from-the-settings-file"\n')
+    loaded = load_with_origins(str(file), {})
+    assert loaded.settings.api.key.get_secret_value() == "from-the-credential"
+    assert loaded.origins["api.key"] == str(tmp_path / "api.key")
+    monkeypatch.setenv("AIOM4B_API__KEY", "from-the-environment")
+    assert load_with_origins(str(file), {}).settings.api.key.get_secret_value() == "from-the-environment"
+
+
+def test_an_interface_on_tcp_without_a_good_key_is_refused(tmp_path):
+    for table in ({"host": "127.0.0.1"}, {"host": "127.0.0.1", "port": 80}, {"key": "short-secret"}):
+        with pytest.raises(InvalidSettings) as refused:
+            load(None, {"api": table})
+        assert "short-secret" not in str(refused.value)
+
+
+def test_the_key_of_the_interface_is_never_shown():
+    settings = load(None, {"api": {"host": "::1", "port": 8080, "key": "sixteen-letters-"}})
+    assert config.flattened(settings)["api.key"] == "**********"
+
+
+def test_origins_may_be_listed_in_one_environment_variable(monkeypatch):
+    monkeypatch.setenv("AIOM4B_API__CORS_ORIGINS", "https://a.example, https://b.example")
+    assert load(None, {}).api.cors_origins == ("https://a.example", "https://b.example")

@@ -4,6 +4,7 @@ from aiom4b.config.directories import check_directories, directory_problems
 from aiom4b.config.example import example, toml
 from aiom4b.config.sources import InvalidSettings, Loaded, Problem, load, load_with_origins
 from aiom4b.config.tree import (
+    ApiSettings,
     BackupSettings,
     EncodeSettings,
     JobSettings,
@@ -12,10 +13,12 @@ from aiom4b.config.tree import (
     LogSettings,
     PathSettings,
     Settings,
+    WatchSettings,
     flattened,
 )
 
 __all__ = [
+    "ApiSettings",
     "BackupSettings",
     "EncodeSettings",
     "InvalidSettings",
@@ -27,6 +30,7 @@ __all__ = [
     "PathSettings",
     "Problem",
     "Settings",
+    "WatchSettings",
     "check_directories",
     "directory_problems",
     "example",

@@ -38,7 +38,7 @@ def check_directories(settings: Settings, sources: Sequence[str]) -> None:
     found = directory_problems(
         None if library is None else os.path.realpath(library),
         os.path.realpath(backup) if settings.backup.enabled else None,
-        [os.path.realpath(source) for source in sources],
+        [os.path.realpath(source) for source in (*filter(None, [settings.paths.source]), *sources)],
     )
     if found:
         raise Fatal(

@@ -67,7 +67,7 @@ class _Layer:
 
 
 def load(config_file: str | None, overrides: Mapping[str, Any]) -> Settings:
-    """Return the settings: ``overrides`` over the environment over the files over the defaults.
+    """Return the settings: ``overrides`` over the environment over credentials over the files over the defaults.
 
     ``config_file`` is what ``--config`` named, None to look in the usual places. ``overrides`` are the command line's
     values, nested like the tree; None stands for a flag that was not given. In files and in the environment an empty
@@ -81,7 +81,7 @@ def load_with_origins(config_file: str | None, overrides: Mapping[str, Any]) -> 
     """Do what ``load`` does, and tell which files were read and whose value won; raises the same."""
     problems: list[Problem] = []
     files, layers = _read_files(config_file, problems)
-    layers += [_environment(), _command_line(overrides)]
+    layers += [_credentials(problems), _environment(), _command_line(overrides)]
     values: dict[_Key, object] = {}
     origins: dict[_Key, str] = {}
     for layer in layers:
@@ -176,6 +176,29 @@ def _lines(text: str) -> dict[_Key, int]:
     return lines
 
 
+def _credentials(problems: list[Problem]) -> _Layer:
+    """Read the credentials that systemd gave us (systemd.exec(5)): files named like settings, ``api.key``.
+
+    Others are none of our business: a unit may be given what its hooks need.
+    """
+    directory = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    values: dict[_Key, object] = {}
+    origins: dict[_Key, str] = {}
+    for key in _known() if directory else ():
+        path = os.path.join(directory, ".".join(key))
+        try:
+            with open(path, encoding="utf-8") as file:
+                text = file.read().strip()
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(Problem(key=".".join(key), origin=path, reason=f"can't be read: {type(error).__name__}"))
+            continue
+        if text:
+            values[key], origins[key] = text, path
+    return _Layer(values=_anchored(values, None), origins=origins)
+
+
 def _environment() -> _Layer:
     values = dict(_leaves(EnvSettingsSource(Settings)()))
     origins = {key: PREFIX + "__".join(key).upper() for key in values}
@@ -217,7 +240,9 @@ def _nested(values: Mapping[_Key, object]) -> dict[str, Any]:
 def _anchored(values: Mapping[_Key, object], base: str | None) -> dict[_Key, object]:
     """Return the values with every path made absolute, from ``base`` or from the current directory."""
     return {
-        key: _absolute(value, base) if key[0] == "paths" and isinstance(value, str) else value
+        key: _absolute(value, base)
+        if isinstance(value, str) and (key[0] == "paths" or key == ("log", "file"))
+        else value
         for key, value in values.items()
     }
 
@@ -244,6 +269,8 @@ def _explained(invalid: ValidationError, origins: Mapping[_Key, str]) -> Iterato
 
 def _reason(error: ErrorDetails, key: _Key) -> str:
     value = repr(error["input"])
+    if key[:1] == ("api",) and key[1:] in {(), ("key",)}:
+        value = "not shown"  # a table is as secret as what may be in it
     shown = value if len(value) <= 60 else f"{value[:57]}..."
     match error["type"]:
         case "extra_forbidden":

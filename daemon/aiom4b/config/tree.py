@@ -7,11 +7,10 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-SAMPLE_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-"""Sampling frequencies of AAC: ISO/IEC 14496-3, table 1.18 (samplingFrequencyIndex)."""
+from aiom4b.models import SAMPLE_RATES
 
 
 def _number(value: object) -> object:
@@ -52,6 +51,11 @@ def _channels(value: object) -> int | Literal["auto"]:
     return channels
 
 
+def _listed(value: object) -> object:
+    # An environment variable has no lists.
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
 def _directory(value: object) -> str:
     # A plain str of pydantic refuses the surrogates of a name that is not UTF-8.
     if not isinstance(value, str) or not value or "\0" in value:
@@ -83,6 +87,11 @@ class Table(BaseModel):
 class PathSettings(Table):
     """Directories. ~ is your home; a relative path counts from the file it stands in; "" means the default."""
 
+    source: Directory | None = Field(
+        default=None,
+        description="What the service watches: each folder or file dropped there becomes a book. Only ever read, unless "
+        "watch.after_success says otherwise. Without a default.",
+    )
     library: Directory | None = Field(
         default=None,
         description='Where finished books appear, for example "/srv/audiobooks". Without a default.',
@@ -96,6 +105,51 @@ class PathSettings(Table):
         default_factory=lambda earlier: os.path.join(earlier["state"], "backup"),
         description='Where verified copies of the sources are kept. Default: "backup" in the state directory.',
     )
+    archive: Directory | None = Field(
+        default=None,
+        description='Where finished sources are moved with watch.after_success = "archive"; on the file system of the source.',
+    )
+    socket: Directory = Field(
+        default_factory=lambda: os.path.join(
+            _system_directory("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "/run"), "aiom4b.sock"
+        ),
+        description="Where the service answers the command line. Default: aiom4b.sock in $RUNTIME_DIRECTORY (systemd), "
+        "else in $XDG_RUNTIME_DIR/aiom4b, else in /run/aiom4b.",
+    )
+
+
+class WatchSettings(Table):
+    """When a folder in the source is taken to be complete."""
+
+    settle_seconds: Annotated[float, BeforeValidator(_number)] = Field(
+        default=30,
+        gt=0,
+        le=86_400,
+        description="How long nothing in a folder may have changed before it is looked at; longer where the copy itself pauses longer.",
+    )
+    rescan_seconds: Annotated[float, BeforeValidator(_number)] = Field(
+        default=300,
+        gt=0,
+        le=86_400,
+        description="How often the whole source is looked through; file events only make it quicker. At most 60 where the "
+        "file system sends no events.",
+    )
+    mode: Literal["auto", "events", "poll"] = Field(
+        default="auto",
+        description='"events", "poll", or "auto": poll on network file systems, listen for events elsewhere.',
+    )
+    incomplete_hours: Annotated[float, BeforeValidator(_number)] = Field(
+        default=6,
+        ge=0,
+        le=8760,
+        description="How long a book with something missing is waited for before it is shown as needing attention. "
+        "It is never converted by itself, and goes on whenever the rest arrives.",
+    )
+    after_success: Literal["keep", "archive", "remove"] = Field(
+        default="keep",
+        description='What happens to a source once its book is in the library: "keep", "archive" (moved to paths.archive), or '
+        '"remove" (only with a verified backup).',
+    )
 
 
 class BackupSettings(Table):
@@ -104,6 +158,13 @@ class BackupSettings(Table):
     enabled: bool = Field(
         default=True,
         description="Whether a source is copied first. Without it the conversion reads the source itself.",
+    )
+    retention_days: Number = Field(
+        default=30,
+        ge=0,
+        le=36_500,
+        description="Backups that are older may be removed; 0 keeps them for ever. The last good copy of a source that is gone is "
+        "never removed.",
     )
 
 
@@ -169,6 +230,45 @@ class JobSettings(Table):
     """Work on several books."""
 
     max_concurrent: Number = Field(default=4, ge=1, le=64, description="Books in progress at once.")
+    max_attempts: Number = Field(
+        default=5,
+        ge=1,
+        le=100,
+        description="How often a book is tried that fails for a passing reason, before it counts as failed.",
+    )
+    history_days: Number = Field(
+        default=90,
+        ge=0,
+        le=36_500,
+        description="How long ended jobs are remembered; 0 means for ever. Books and backups don't depend on it.",
+    )
+
+
+class ApiSettings(Table):
+    """The HTTP interface on TCP; the Unix socket needs none of this."""
+
+    host: str = Field(
+        default="", description='Address to listen on, for example "127.0.0.1". Empty: the Unix socket only.'
+    )
+    port: Number = Field(default=0, ge=0, le=65_535, description="Port to listen on, with host.")
+    key: SecretStr | None = Field(
+        default=None,
+        description="What a client on TCP must present (in X-API-Key, or as a bearer token); at least 16 characters. Better "
+        "given as a systemd credential named api.key than written here.",
+    )
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        default=(), description='Origins of web pages that may ask, for example ["https://books.example"].'
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> ApiSettings:
+        if bool(self.host) != bool(self.port):
+            raise ValueError("needs both host and port, or neither")
+        if self.host and self.key is None:
+            raise ValueError("needs a key once it listens on TCP")
+        if self.key is not None and len(self.key.get_secret_value()) < 16:
+            raise ValueError("needs a key of at least 16 characters")
+        return self
 
 
 class LogSettings(Table):
@@ -179,6 +279,9 @@ class LogSettings(Table):
     )
     format: Literal["auto", "json", "console"] = Field(
         default="auto", description='"json", "console", or "auto": console on a terminal, JSON lines elsewhere.'
+    )
+    file: Directory | None = Field(
+        default=None, description="A file that gets the same lines as JSON, rotated at 10 MB, five old ones kept."
     )
 
 
@@ -196,11 +299,13 @@ class Settings(BaseSettings):
     )
 
     paths: PathSettings = Field(default_factory=PathSettings)
+    watch: WatchSettings = WatchSettings()
     backup: BackupSettings = BackupSettings()
     encode: EncodeSettings = EncodeSettings()
     library: LibrarySettings = LibrarySettings()
     limits: LimitSettings = LimitSettings()
     jobs: JobSettings = JobSettings()
+    api: ApiSettings = ApiSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
@@ -226,5 +331,9 @@ def tables() -> Iterator[tuple[str, type[Table]]]:
 
 
 def flattened(settings: Settings) -> dict[str, object]:
-    """Return every value by its dotted key, in the order of the example file."""
-    return {f"{table}.{name}": value for table, row in settings for name, value in row}
+    """Return every value by its dotted key, in the order of the example file; a secret as stars."""
+    return {
+        f"{table}.{name}": str(value) if isinstance(value, SecretStr) else value
+        for table, row in settings
+        for name, value in row
+    }
