@@ -1,12 +1,16 @@
-"""What is left when the process is killed at its N-th call to the file system, for every N?"""
+"""What is left when the process is killed: at its N-th call to the file system, for every N, or really, while it writes?"""
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +71,24 @@ def every_death(run: Callable[[int], None], check: Callable[[int], None]) -> int
         if not death.came:
             return number
     raise AssertionError
+
+
+_DYING = """
+import os, signal, sys
+from aiom4b.adapters import files
+for call in ("fsync", "unlink"):
+    setattr(os, call, lambda _: os.kill(os.getpid(), signal.SIGKILL))
+folder = sys.argv[2]
+{"write": lambda: files.write_durably(folder + "/final", b"x" * 100, replace=True),
+ "probe": lambda: files.check_writable(folder)}[sys.argv[1]]()
+"""
+
+
+def killed_in(folder: str | Path, doing: str = "write") -> str:
+    """Let a process of its own die by SIGKILL while it does a durable write or a ``probe`` there; return what it left."""
+    before = set(os.listdir(folder))
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(os.path.dirname(files.__file__)))}
+    done = subprocess.run([sys.executable, "-c", _DYING, doing, str(folder)], env=environment, check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = set(os.listdir(folder)) - before
+    return left

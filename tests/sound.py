@@ -221,6 +221,11 @@ def apev2(body: bytes = b"\xff\xfb\x90\x00 not audio") -> bytes:
     return head + b"\0\0\0\xa0" + bytes(8) + body + head + b"\0\0\0\x80" + bytes(8)
 
 
+def box(kind: bytes, content: bytes = b"") -> bytes:
+    """Return a box of an MP4."""
+    return struct.pack(">I4s", len(content) + 8, kind) + content
+
+
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 

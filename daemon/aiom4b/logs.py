@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.handlers
 import os
 import re
 import sys
@@ -14,6 +15,9 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 
 _Event = MutableMapping[str, Any]
+
+_FILE_BYTES = 10_000_000
+_OLD_FILES = 5
 
 HIDDEN = "[redacted]"
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
@@ -110,28 +114,33 @@ def _visible(char: str) -> str:
     return f"\\x{ord(char) - 0xDC00:02x}" if byte else repr(char)[1:-1]
 
 
-def configure(level: str, format: str, stream: TextIO | None = None) -> None:
+def configure(level: str, format: str, stream: TextIO | None = None, file: str | None = None) -> None:
     """Send our events, and what libraries log, to ``stream`` (standard error); calling it again replaces it all.
 
-    ``level`` and ``format`` as in the settings' table ``log``. One event is one line of JSON, or readable text on a
-    terminal, in colour unless NO_COLOR is set; under journald each line starts with its priority. Libraries are heard
-    from ``warning`` up, from ``debug`` at level ``debug``.
+    ``level``, ``format`` and ``file`` as in the settings' table ``log``. One event is one line of JSON, or readable text on
+    a terminal, in colour unless NO_COLOR is set; under journald each line starts with its priority. ``file`` gets JSON in any
+    case and is rotated. Libraries are heard from ``warning`` up, from ``debug`` at level ``debug``. Raises OSError when the
+    file can't be opened.
     """
     stream = sys.stderr if stream is None else stream
     terminal = stream.isatty()
     console = format == "console" or (format == "auto" and terminal)
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, _stamp],
-            processors=[
-                _Line(console=console, colours=terminal and _colours_wanted(), prefixed=_read_by_journald(stream)),
-            ],
+    line = _Line(console=console, colours=terminal and _colours_wanted(), prefixed=_read_by_journald(stream))
+    handlers: list[logging.Handler] = [logging.StreamHandler(stream)]
+    handlers[0].setFormatter(_formatted(line))
+    if file is not None:
+        handlers.append(
+            logging.handlers.RotatingFileHandler(
+                file, maxBytes=_FILE_BYTES, backupCount=_OLD_FILES, encoding="utf-8", errors="backslashreplace"
+            )
         )
-    )
+        handlers[1].setFormatter(_formatted(_Line(console=False, colours=False, prefixed=False)))
     number = logging.getLevelNamesMapping()[level.upper()]
     root, ours = logging.getLogger(), logging.getLogger("aiom4b")
-    root.handlers[:] = [handler]
+    for old in root.handlers:
+        if isinstance(old, logging.handlers.RotatingFileHandler):
+            old.close()
+    root.handlers[:] = handlers
     root.setLevel(number if number == logging.DEBUG else max(number, logging.WARNING))
     ours.setLevel(number)
     structlog.configure(
@@ -145,6 +154,11 @@ def configure(level: str, format: str, stream: TextIO | None = None) -> None:
         logger_factory=lambda *_names: ours,
         cache_logger_on_first_use=False,
     )
+
+
+def _formatted(line: _Line) -> ProcessorFormatter:
+    before = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, _stamp]
+    return ProcessorFormatter(foreign_pre_chain=before, processors=[line])
 
 
 _stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, NewType, Protocol, TypeVar
 
@@ -19,6 +19,11 @@ Sha256 = NewType("Sha256", str)
 """64 lower-case hex digits."""
 BookId = NewType("BookId", str)
 """16 hex digits, derived from fingerprint and plan, so that the same book made again has the same id."""
+
+FRAME_SAMPLES = 1024
+"""Samples per channel in one AAC frame: the grid of every book that is encoded."""
+SAMPLE_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+"""The sample rates of AAC; the place of each is its index in AAC's headers (ISO/IEC 14496-3, samplingFrequencyIndex)."""
 
 
 def _is_text(value: object) -> str:
@@ -177,11 +182,12 @@ class SidecarKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sidecar:
-    """A file beside the audio: kept in the backup, and evidence where its kind says so."""
+    """A file beside the audio: kept in the backup, and evidence where its kind says so. ``sha256`` is that of a cover."""
 
     path: Name
     identity: FileIdentity
     kind: SidecarKind
+    sha256: Sha256 = Sha256("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,10 +363,11 @@ class Chapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoverChoice:
-    """Where the cover comes from: a picture beside the audio, or the tags of an audio file."""
+    """Where the cover comes from: a picture beside the audio, or the tags of an audio file; and which picture it is."""
 
     path: Name
     embedded: bool
+    sha256: Sha256 = Sha256("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -531,10 +538,11 @@ class Journal(Protocol):
         """Record durably what ``step`` returned."""
         ...
 
-    def progress(self, progress: Progress) -> None:
-        """Tell whoever watches; may be dropped."""
-        ...
-
 
 Clock = Callable[[], datetime]
 """Returns the present as an aware UTC time."""
+
+
+def now() -> datetime:
+    """Return the present: the clock of everything but tests."""
+    return datetime.now(UTC)

@@ -12,14 +12,18 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import anyio.to_thread
+import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from aiom4b.adapters import files, records
 from aiom4b.adapters.backup_format import stored_path
 from aiom4b.adapters.records import Record
 from aiom4b.book import naming
+from aiom4b.book.encoding import EncodeWishes
 from aiom4b.book.plan import Wishes, plan
-from aiom4b.errors import Aiom4bError, Transient
+from aiom4b.config import Settings
+from aiom4b.engine.pool import Rank
+from aiom4b.errors import Aiom4bError, NeedsAttention, Transient
 from aiom4b.models import (
     BackupReceipt,
     BookPlan,
@@ -28,19 +32,24 @@ from aiom4b.models import (
     Fingerprint,
     Journal,
     Name,
+    OrderChoice,
     Progress,
     Proof,
     Publication,
+    Sidecar,
     Source,
+    SourceFile,
     Step,
 )
 from aiom4b.steps.backup import backup, is_still_good
-from aiom4b.steps.context import StepContext
+from aiom4b.steps.context import Resources, StepContext
 from aiom4b.steps.convert import convert
 from aiom4b.steps.publish import find_same, publish
 from aiom4b.steps.verify import verify
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 _JOURNAL_VERSION = 1
 
@@ -54,6 +63,43 @@ class PipelineSettings:
     wishes: Wishes
     again: bool = False
     refuse_damage: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        order: OrderChoice | tuple[Name, ...],
+        *,
+        again: bool,
+        template: str | None = None,
+        output: Name | None = None,
+    ) -> PipelineSettings:
+        """Return what the owner's settings say, and what he asked of this one book; ``paths.library`` must be set."""
+        encode = settings.encode
+        assert settings.paths.library is not None
+        return cls(
+            library=settings.paths.library,
+            backup_dir=settings.paths.backup if settings.backup.enabled else None,
+            wishes=Wishes(
+                order=order,
+                encode=EncodeWishes(
+                    bit_rate=_fixed(encode.bitrate),
+                    channels=_fixed(encode.channels),
+                    sample_rate=_fixed(encode.sample_rate),
+                    aac_coder=encode.aac_coder,
+                    copy_aac=encode.aac_join == "copy",
+                ),
+                template=settings.library.template if template is None else template,
+                output=output,
+                metadata_json=settings.library.metadata_json,
+            ),
+            again=again,
+            refuse_damage=encode.on_damage == "refuse",
+        )
+
+
+def _fixed(value: int | str) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +128,8 @@ def work_dir(library: str, fingerprint: Fingerprint) -> str:
 class FileJournal:
     """A journal of small versioned files in a book's work directory. A value of an unknown version means: do it again."""
 
-    def __init__(self, directory: str, report: Callable[[Progress], None]) -> None:
+    def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._report = report
 
     def get(self, step: Step, kind: type[T]) -> T | None:
         """Return what ``step`` recorded, or None if it must run."""
@@ -102,34 +147,27 @@ class FileJournal:
         document = {"v": _JOURNAL_VERSION, "value": TypeAdapter(type(value)).dump_python(value)}
         files.write_durably(self._path(step), json.dumps(document, ensure_ascii=True).encode("ascii"), replace=True)
 
-    def progress(self, progress: Progress) -> None:
-        """Pass progress on; it is not kept."""
-        self._report(progress)
-
     def _path(self, step: Step) -> str:
         return os.path.join(self._directory, f"{step}.json")
 
 
 @asynccontextmanager
-async def opened(
-    library: str, source: Source, report: Callable[[Progress], None]
-) -> AsyncIterator[tuple[str, Journal]]:
+async def opened(library: str, fingerprint: Fingerprint, name: Name) -> AsyncIterator[tuple[str, Journal]]:
     """Hold the work directory of a source, alone, and remove it once the book is published.
 
-    Raises Transient ``book.busy`` when another process converts the same source.
+    Raises Transient ``book.busy`` when another process converts the same source, called ``name`` for people.
     """
-    directory = work_dir(library, source.fingerprint)
+    directory = work_dir(library, fingerprint)
     await anyio.to_thread.run_sync(files.make_directories, directory)
     busy = Transient(
         "book.busy",
-        f"{files.displayable(source.name)} is being converted by another process.",
+        f"{files.displayable(name)} is being converted by another process.",
         remedy="Wait for it to end.",
-        path=source.root,
     )
     with files.locked(_lock_of(directory), busy):
         # The one who held the lock before us may have finished and removed it all.
         await anyio.to_thread.run_sync(files.make_directories, directory)
-        yield directory, FileJournal(directory, report)
+        yield directory, FileJournal(directory)
         await anyio.to_thread.run_sync(_remove, directory)
 
 
@@ -142,23 +180,79 @@ def _remove(directory: str) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-async def swept(library: str, source: Source) -> None:
-    """Remove what a run that was stopped just after it had published left behind; whatever hinders that is left alone."""
-    directory = work_dir(library, source.fingerprint)
+async def swept(library: str, fingerprint: Fingerprint) -> None:
+    """Remove what a run left behind that will not go on; whatever hinders that is left alone."""
+    directory = work_dir(library, fingerprint)
     if os.path.lexists(directory) or os.path.lexists(_lock_of(directory)):
         with suppress(Aiom4bError):
-            async with opened(library, source, lambda _: None):
+            async with opened(library, fingerprint, directory):
                 pass
 
 
-def already_published(library: str, source: Source) -> Record | None:
+def remember(library: str, source: Source) -> None:
+    """Record a source durably where it will be worked on, so that nobody has to look at it again before that."""
+    directory = work_dir(library, source.fingerprint)
+    files.make_directories(directory)
+    FileJournal(directory).put(Step.EXAMINE, source)
+
+
+def remembered(library: str, fingerprint: Fingerprint) -> Source | None:
+    """Return the source of this fingerprint as it was when it was accepted, or None: then it has to be examined."""
+    source = FileJournal(work_dir(library, fingerprint)).get(Step.EXAMINE, Source)
+    return source if source is not None and source.fingerprint == fingerprint else None
+
+
+def has_backup(library: str, fingerprint: Fingerprint) -> bool:
+    """Whether a verified copy of this source was recorded by an unfinished run, and is still there."""
+    done = FileJournal(work_dir(library, fingerprint)).get(Step.BACKUP, _BackedUp)
+    return done is not None and done.receipt.copied and is_still_good(done.receipt)
+
+
+def already_published(library: str, fingerprint: Fingerprint) -> Record | None:
     """Return the record of a book that was made from this source and is still where it was put."""
     found = [
         record
-        for record in records.by_fingerprint(library, source.fingerprint)
+        for record in records.by_fingerprint(library, fingerprint)
         if os.path.isfile(os.path.join(library, record.book))
     ]
     return found[-1] if found else None
+
+
+async def make(
+    source: Source,
+    settings: PipelineSettings,
+    resources: Resources,
+    *,
+    rank: Rank,
+    report: Callable[[Progress], None],
+) -> Finished:
+    """Make a book of a source, unless the library holds it already; safe to repeat after any stop.
+
+    Raises what `opened` and `run` raise.
+    """
+    # A book that is there already must not even need a lock or a writable directory.
+    if not settings.again:
+        known = await anyio.to_thread.run_sync(already_published, settings.library, source.fingerprint)
+        if known is not None:
+            await swept(settings.library, source.fingerprint)
+            return as_recorded(known, settings.library)
+    async with opened(settings.library, source.fingerprint, source.name) as (directory, journal):
+        context = resources.context(directory, rank, report)
+        return await run(source, settings, context, journal)
+
+
+def understood(error: Exception) -> Aiom4bError:
+    """Return an error of ours; one that nobody foresaw goes to the log as a whole, and to the user as what it is."""
+    if isinstance(error, Aiom4bError):
+        return error
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    log.error("program.error", exc_info=error)
+    return NeedsAttention(
+        "program.error",
+        f"The program met something unforeseen: {type(error).__name__}: {error}",
+        remedy="This is a fault of the program: please report it with what it wrote to standard error.",
+    )
 
 
 async def run(source: Source, settings: PipelineSettings, context: StepContext, journal: Journal) -> Finished:
@@ -168,17 +262,20 @@ async def run(source: Source, settings: PipelineSettings, context: StepContext, 
     it once more after any stop leads to the same bytes. Raises the steps' errors, and ``source.changed`` when a source that
     was not copied changed on the way; nothing is ever half published.
     """
-    if not settings.again and (known := await anyio.to_thread.run_sync(already_published, settings.library, source)):
+    if not settings.again and (
+        known := await anyio.to_thread.run_sync(already_published, settings.library, source.fingerprint)
+    ):
         return as_recorded(known, settings.library)
     watch = _Stopwatch()
     with watch.of(Step.BACKUP):
-        receipt = journal.get(Step.BACKUP, BackupReceipt)
-        usable = receipt is not None and _serves(receipt, source, settings.backup_dir)
-        if receipt is None or not usable or not await anyio.to_thread.run_sync(is_still_good, receipt):
-            receipt = await _backup(source, settings, context)
+        recorded = journal.get(Step.BACKUP, _BackedUp)
+        usable = recorded is not None and _serves(recorded, source, settings.backup_dir)
+        if recorded is None or not usable or not await anyio.to_thread.run_sync(is_still_good, recorded.receipt):
+            recorded = _BackedUp(receipt=await _backup(source, settings, context), sidecars=source.sidecars)
             # A draft was made from the old copy, with its cover.
             await anyio.to_thread.run_sync(journal.put, Step.CONVERT, None)
-            await anyio.to_thread.run_sync(journal.put, Step.BACKUP, receipt)
+            await anyio.to_thread.run_sync(journal.put, Step.BACKUP, recorded)
+        receipt = recorded.receipt
     with watch.of(Step.PLAN):
         book = plan(source, settings.wishes)
         if journal.get(Step.PLAN, BookPlan) != book:
@@ -241,11 +338,21 @@ async def _backup(source: Source, settings: PipelineSettings, context: StepConte
     )
 
 
-def _serves(receipt: BackupReceipt, source: Source, backup_dir: str | None) -> bool:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _BackedUp:
+    """What the backup step records: its receipt, and the files beside the audio as they were seen just before."""
+
+    receipt: BackupReceipt
+    sidecars: tuple[Sidecar, ...]
+
+
+def _serves(recorded: _BackedUp, source: Source, backup_dir: str | None) -> bool:
     """Whether what an earlier run recorded is the backup that is wanted now: in that place, and of all these files.
 
-    By name and content: the owner may have renamed files since, and the fingerprint that led here doesn't know names.
+    Audio by name and content: the owner may have renamed files since, and the fingerprint that led here doesn't know names.
+    What lies beside it by name and identity: nobody has read it yet, and another cover may have the old one's size.
     """
+    receipt = recorded.receipt
     if backup_dir is None:
         if receipt.copied or receipt.root != source.root:
             return False
@@ -253,19 +360,18 @@ def _serves(receipt: BackupReceipt, source: Source, backup_dir: str | None) -> b
         return False
     stored = stored_path if receipt.copied else str
     audio = [(stored(file.path), file.sha256) for file in source.files]
-    beside = [(stored(one.path), one.identity.size) for one in source.sidecars if receipt.copied]
-    count = len(audio)
-    return audio == [(one.path, one.sha256) for one in receipt.files[:count]] and beside == [
-        (one.path, one.size) for one in receipt.files[count:]
-    ]
+    kept = [(one.path, one.sha256) for one in receipt.files[: len(audio)]]
+    return audio == kept and recorded.sidecars == source.sidecars
 
 
 def _check_unchanged(source: Source) -> None:
     """Without a copy of our own, what was read at different times is one book only if no file changed since.
 
-    Raises Transient ``source.changed``.
+    The cover is read long after the source was examined, and so what lies beside the audio counts too. Raises Transient
+    ``source.changed``.
     """
-    for file in source.files:
+    seen: list[SourceFile | Sidecar] = [*source.files, *source.sidecars]
+    for file in seen:
         path = os.path.join(source.root, file.path)
         with files.translated(path, "looking at"):
             same = files.identity(os.lstat(path)) == file.identity

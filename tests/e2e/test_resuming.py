@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import sound
+from crashes import killed_in
 from household import PROGRAM, clip, snapshot, tracks
 
 SEED = 4
@@ -96,6 +97,16 @@ def test_the_segments_of_a_book_that_was_published_just_before_a_kill_stayed_for
     left.with_name(f"{fingerprint}.lock").touch()
     assert house.convert(folder).book["already"] is True
     assert house.litter() == []
+
+
+def test_what_killed_processes_were_writing_is_swept_by_the_next_run(house):
+    places = [".aiom4b/books", ".aiom4b/work/0123456789abcdef/segments", ".aiom4b/work/0123456789abcdef"]
+    folders = [house.backup, house.library, *(house.library / place for place in places)]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        killed_in(folder)
+    assert house.convert(house.drop("Emma", tracks(2))).exit == 0
+    assert [path for folder in folders for path in folder.glob(".aiom4b-*")] == []
 
 
 def test_books_were_not_made_because_nobody_read_the_talk(house):

@@ -10,9 +10,10 @@ import structlog
 from anyio.from_thread import start_blocking_portal
 from typer.testing import CliRunner
 
-from aiom4b import app, logs
+from aiom4b import logs
 from aiom4b.cli.main import app as command_line
 from aiom4b.engine.pool import WorkerPool
+from aiom4b.steps import context
 from household import House, answer
 
 
@@ -46,7 +47,7 @@ def house(tmp_path, monkeypatch, engine):
     for name, value in place.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(anyio, "run", portal.call)
-    monkeypatch.setattr(app, "WorkerPool", lambda *_, **__: pool)
+    monkeypatch.setattr(context, "WorkerPool", lambda *_, **__: pool)
     monkeypatch.setattr(logs, "_secrets", set())
     yield place
     structlog.reset_defaults()

@@ -7,6 +7,7 @@ import os
 import pkgutil
 import re
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ import household
 import sound
 from aiom4b import pipeline
 from aiom4b.engine import pool, segment
+from aiom4b.errors import Transient
 from household import Bait, clip, id3, picture, snapshot, tracks
 
 
@@ -404,11 +406,12 @@ def test_a_source_that_changes_before_its_backup_is_not_converted(house, monkeyp
     assert house.convert(folder).exit == 0
 
 
+@pytest.mark.parametrize("name", ["02.mp3", "cover.jpg"])
 @pytest.mark.parametrize("step", ["convert", "verify"])
-def test_without_a_backup_a_source_that_changes_at_any_step_is_not_published(house, monkeypatch, step):
-    folder = house.drop("Emma", tracks(2))
+def test_without_a_backup_a_source_that_changes_at_any_step_is_not_published(house, monkeypatch, step, name):
+    folder = house.drop("Emma", tracks(2) | {"cover.jpg": picture()})
     with monkeypatch.context() as patch:
-        changing(patch, pipeline, step, os.path.join(folder, "02.mp3"))
+        changing(patch, pipeline, step, os.path.join(folder, name))
         answer = house.convert(folder, "--no-backup")
     assert (answer.exit, answer.error["code"]) == (75, "source.changed")
     assert house.books() == []
@@ -445,6 +448,36 @@ def test_a_cover_that_came_after_a_failed_attempt_is_backed_up_and_used(house, m
     answer = house.convert(folder)
     assert "covr" in household.heard(answer.book["output"]).tags
     assert os.path.exists(os.path.join(answer.book["backup"], "cover.jpg"))
+
+
+@pytest.mark.parametrize("options", [(), ("--no-backup",)])
+def test_a_cover_that_changed_after_a_draft_was_made_came_too_late(house, monkeypatch, options):
+    red, blue = (picture(colour).ljust(2000, b"\0") for colour in ("red", "blue"))
+    folder = house.drop("Emma", tracks(2) | {"cover.jpg": red})
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "verify", stopped)
+        assert house.convert(folder, *options).error["code"] == "test.stopped"
+    house.drop("Emma", {"cover.jpg": blue})
+    answer = house.convert(folder, *options)
+    assert answer.book["segments"] == {"made": 0, "reused": 1}
+    assert bytes(household.heard(answer.book["output"]).tags["covr"][0]) == blue
+    if not options:
+        assert Path(answer.book["backup"], "cover.jpg").read_bytes() == blue
+
+
+@pytest.mark.parametrize("options", [(), ("--no-backup",)])
+def test_a_draft_whose_source_did_not_change_is_not_made_again(house, monkeypatch, options):
+    folder = house.drop("Emma", tracks(2) | {"cover.jpg": picture()})
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "verify", stopped)
+        house.convert(folder, *options)
+    monkeypatch.setattr(pipeline, "convert", lambda *_, **__: pytest.fail("made again"))
+    monkeypatch.setattr(pipeline, "backup", lambda *_, **__: pytest.fail("copied again"))
+    assert house.convert(folder, *options).exit == 0
+
+
+async def stopped(*_, **__):
+    raise Transient("test.stopped", "It was stopped.", remedy="Go on.")
 
 
 # --- workers ----------------------------------------------------------------------------------------------------------
@@ -486,7 +519,7 @@ def test_a_worker_that_dies_over_a_file_fails_that_book_only(house, monkeypatch)
     assert house.litter() == []
 
 
-@pytest.mark.parametrize("where", ["aiom4b.app.examine", "aiom4b.pipeline.plan"])
+@pytest.mark.parametrize("where", ["aiom4b.app.conversion.examine", "aiom4b.pipeline.plan"])
 def test_a_fault_of_the_program_over_one_book_leaves_the_others_alone(house, monkeypatch, where):
     step = pkgutil.resolve_name(where)
 

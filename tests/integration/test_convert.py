@@ -187,6 +187,32 @@ def test_a_book_whose_record_is_lost_is_recognised_by_its_bytes_and_gets_its_rec
     assert len(house.books()) == 1
 
 
+def test_the_same_bytes_under_the_third_name_are_found_though_the_names_before_it_are_free_again(house):
+    folder = house.drop("Emma", tracks(2))
+    for name in ("Emma", "Emma (2)"):
+        (house.library / "Jane Austen" / name).mkdir(parents=True)
+    first, _ = converted_beside_others(house, folder)
+    assert first["output"].endswith("/Emma (3)/Emma (3).m4b")
+    for name in ("Emma (2)", "Emma"):
+        (house.library / "Jane Austen" / name).rmdir()
+        again = house.convert(folder, "--again").book
+        assert (again["output"], again["already"]) == (first["output"], True)
+    assert house.litter() == []
+
+
+def converted_beside_others(house, folder):
+    """Convert where empty folders of the owner's are no litter."""
+    answer = house.convert(folder)
+    assert answer.exit == 0, answer.document
+    return answer.book, heard(answer.book["output"])
+
+
+def test_a_name_whose_accent_is_written_in_the_other_way_counts_as_taken(house):
+    (house.library / "Jane Austen" / "E\u0301mile").mkdir(parents=True)
+    answer = house.convert(house.drop("Émile", tracks(2, album="Émile")))
+    assert answer.book["output"] == str(house.library / "Jane Austen" / "Émile (2)" / "Émile (2).m4b")
+
+
 def test_a_book_that_its_owner_deleted_is_made_again(house):
     folder = house.drop("Emma", tracks(2))
     first, _ = converted(house, folder)

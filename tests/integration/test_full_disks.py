@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aiom4b import app
 from aiom4b.adapters.space import SpaceLedger, Volume
+from aiom4b.steps import context
 from household import Disk, clip, id3, picture, snapshot
 
 pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")]
@@ -28,7 +28,7 @@ def drop(house):
 def full_without_warning(monkeypatch):
     """Let the look at the free space promise everything, so that the disk itself has the last word."""
     monkeypatch.setattr(
-        app, "SpaceLedger", lambda: SpaceLedger(lambda _: Volume(device=1, available=1 << 50, size=1 << 50))
+        context, "SpaceLedger", lambda: SpaceLedger(lambda _: Volume(device=1, available=1 << 50, size=1 << 50))
     )
 
 

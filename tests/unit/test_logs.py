@@ -228,3 +228,21 @@ def test_hiding_never_breaks_json(value):
 def test_a_secret_that_is_too_short_to_hide_is_refused():
     with pytest.raises(ValueError, match="6 characters"):
         logs.keep_secret("abc")
+
+
+def test_a_file_gets_every_line_as_json_and_is_rotated(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "_FILE_BYTES", 2000)
+    path = tmp_path / "aiom4b.log"
+    console = io.StringIO()
+    logs.configure("info", "console", console, file=str(path))
+    try:
+        for number in range(100):
+            structlog.get_logger().info("book.published", number=number, password="hunter22")
+    finally:
+        logs.configure("info", "console", console)
+    kept = sorted(tmp_path.iterdir())
+    assert len(kept) == 6
+    events = [json.loads(line) for file in kept for line in file.read_text().splitlines()]
+    assert {event["event"] for event in events} == {"book.published"}
+    assert "hunter22" not in console.getvalue() + "".join(file.read_text() for file in kept)
+    assert console.getvalue().count("book.published") == 100

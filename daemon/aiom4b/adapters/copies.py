@@ -66,8 +66,9 @@ def copy_verified(
     temporary = temporary_beside(destination)
     try:
         copy = Copy(source=source, destination=temporary, expected=expected, sha256=sha256, mtime_ns=mtime_ns)
-        (copied,) = copy_all([copy], on_bytes=on_bytes)
-        publish(temporary, destination)
+        with ExitStack() as descriptors:
+            (copied,) = _copied([copy], descriptors, on_bytes)
+            publish(temporary, destination)  # while it is open: `files.sweep` must not take it for a dead process's
     except BaseException:
         discard(temporary)
         raise
@@ -85,27 +86,31 @@ def copy_all(copies: Sequence[Copy], *, on_bytes: Callable[[int], None] = unhear
     Raises Transient ``source.changed`` when a source is not what was expected, or does not stay as it is, and
     ``backup.readback`` when the disk returns something else than it was given; and what `open_regular` and `translated` raise.
     """
-    buffer = bytearray(BLOCK)
     with ExitStack() as descriptors:
-        written: list[tuple[Copy, int, Copied]] = []
-        for copy in copies:
-            with translated(copy.destination, "writing"):
-                descriptor = create(copy.destination)
-            descriptors.callback(os.close, descriptor)
-            written.append((copy, descriptor, _fill(copy, descriptor, buffer, on_bytes)))
-        for copy, descriptor, _ in written:
-            with translated(copy.destination, "writing"):
-                os.fsync(descriptor)
-        for copy, descriptor, copied in written:
-            with translated(copy.destination, "reading back"):
-                found = hash_open(descriptor, buffer, from_disk=True, on_bytes=on_bytes)
-            if found != copied.sha256:
-                raise Transient(
-                    "backup.readback",
-                    f"The copy {displayable(copy.destination)} does not read back as it was written.",
-                    remedy="Check the disk, its cable and the memory of the machine; the copy is made again later.",
-                    path=copy.destination,
-                )
+        return _copied(copies, descriptors, on_bytes)
+
+
+def _copied(copies: Sequence[Copy], descriptors: ExitStack, on_bytes: Callable[[int], None]) -> tuple[Copied, ...]:
+    buffer = bytearray(BLOCK)
+    written: list[tuple[Copy, int, Copied]] = []
+    for copy in copies:
+        with translated(copy.destination, "writing"):
+            descriptor = create(copy.destination)
+        descriptors.callback(os.close, descriptor)
+        written.append((copy, descriptor, _fill(copy, descriptor, buffer, on_bytes)))
+    for copy, descriptor, _ in written:
+        with translated(copy.destination, "writing"):
+            os.fsync(descriptor)
+    for copy, descriptor, copied in written:
+        with translated(copy.destination, "reading back"):
+            found = hash_open(descriptor, buffer, from_disk=True, on_bytes=on_bytes)
+        if found != copied.sha256:
+            raise Transient(
+                "backup.readback",
+                f"The copy {displayable(copy.destination)} does not read back as it was written.",
+                remedy="Check the disk, its cable and the memory of the machine; the copy is made again later.",
+                path=copy.destination,
+            )
     return tuple(copied for _, _, copied in written)
 
 

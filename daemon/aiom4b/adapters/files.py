@@ -7,6 +7,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import stat
 import unicodedata
@@ -22,6 +23,7 @@ HIDDEN = ".aiom4b"
 BLOCK = 1 << 20
 """Bytes read, hashed and written at a time."""
 
+_TEMPORARY = re.compile(re.escape(HIDDEN) + r"-[0-9a-f]{16}\.tmp")  # what `temporary_beside` gives
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _NOT_SUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
@@ -171,12 +173,9 @@ def write_durably(path: str, data: bytes, *, replace: bool = False, mode: int = 
     with translated(path, "writing"):
         descriptor = create(temporary, mode)
         try:
-            try:
-                write_all(descriptor, data)
-                # A failed fsync is final: the kernel may have dropped the pages, so a second one would lie.
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            write_all(descriptor, data)
+            # A failed fsync is final: the kernel may have dropped the pages, so a second one would lie.
+            os.fsync(descriptor)
             if replace:
                 os.replace(temporary, path)
                 fsync_directory(os.path.dirname(path))
@@ -185,11 +184,22 @@ def write_durably(path: str, data: bytes, *, replace: bool = False, mode: int = 
         except BaseException:
             discard(temporary)
             raise
+        finally:
+            os.close(descriptor)  # not before the temporary name is gone: until then it keeps `sweep` away
 
 
 def create(path: str, mode: int = 0o666) -> int:
-    """Return a descriptor, for reading and writing, of a new file; raises FileExistsError rather than open an old one."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    """Return a descriptor, for reading and writing, of a new file; raises FileExistsError rather than open an old one.
+
+    As long as it is open the file is locked: that tells `sweep` that somebody is at work.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        with suppress(OSError):  # a file system without locks gives `sweep` none either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.path.exists(path):
+            return descriptor
+        os.close(descriptor)  # swept away between the two calls
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
@@ -203,6 +213,34 @@ def discard(temporary: str) -> None:
     """Remove a temporary file of ours while an error is on its way."""
     with suppress(OSError):  # the error on its way tells more, and a hidden name left behind is taken for nothing
         os.unlink(temporary)
+
+
+def sweep(folder: str, *, below: bool = False) -> None:
+    """Remove the temporary files that killed processes left in a folder, and with ``below`` in the folders under it.
+
+    Only regular files of our own user under names that `temporary_beside` gives, and none that a living process of this
+    machine holds open since it made it (`create`). What can't be removed stays: it is hidden, and taken for nothing.
+    """
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if _TEMPORARY.fullmatch(name):
+                with suppress(OSError):
+                    _remove_abandoned(os.path.join(place, name))
+        if not below:
+            return
+
+
+def _remove_abandoned(temporary: str) -> None:
+    status = os.lstat(temporary)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+        return
+    # For writing, since NFS grants an exclusive lock to nobody else.
+    descriptor = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(temporary)  # its writer may have given the file its final name meanwhile: that name is not touched
+    finally:
+        os.close(descriptor)
 
 
 def publish(temporary: str, final: str) -> None:
@@ -376,7 +414,8 @@ def check_writable(directory: str) -> None:
     try:
         with translated(probe, "writing"):
             os.close(create(probe))
-            os.unlink(probe)
+            with suppress(FileNotFoundError):  # another process swept it away
+                os.unlink(probe)
     except NeedsAttention as error:
         raise NeedsAttention(
             "directory.not_writable",

@@ -15,7 +15,10 @@ from aiom4b.errors import Transient
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """A file system as it is now, in bytes: ``available`` to us, and its whole ``size``."""
+    """A file system as it is now, in bytes: ``available`` to us, and its whole ``size``.
+
+    ``size`` is 0 where the file system doesn't tell, as some FUSE mounts don't: then ``available`` means nothing either.
+    """
 
     device: int
     available: int
@@ -52,13 +55,14 @@ class SpaceLedger:
     def reserve(self, path: str, size: int) -> Iterator[None]:
         """Set ``size`` bytes aside where ``path`` lies for as long as the block runs.
 
-        Leaves `kept_free` untouched. Raises Transient ``space.full``, which says how many more bytes are needed.
+        Leaves `kept_free` untouched. Raises Transient ``space.full``, which says how many more bytes are needed; never where
+        the file system doesn't tell its size, and writing has to show.
         """
         with self._lock:
             found = self._look(path)
             promised = self._promised[found.device]
             lacking = size - (found.available - promised - kept_free(found))
-            if lacking > 0:
+            if lacking > 0 and found.size > 0:
                 raise Transient(
                     "space.full",
                     f"Not enough room at {displayable(path)}: {size} bytes are to be written and {lacking} more are needed"

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 from aiom4b.book import timeline
 from aiom4b.errors import NeedsAttention
-from aiom4b.models import AudioFacts, Codec, Encoder, Method
+from aiom4b.models import FRAME_SAMPLES, SAMPLE_RATES, AudioFacts, Codec, Encoder, Method
 
-FRAME_SAMPLES = 1024
-_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _MOST = {1: 64_000, 2: 128_000}
 _LEAST = {1: 24_000, 2: 48_000}
 _LOW_RATE = 16_000
 _LIFTED_RATE = 22_050
+_HIGHEST_RATE = 48_000
 _FALLBACK_RATE = 44_100
 _SHARE_ASKED_IN_MONO = 0.85
 
@@ -75,7 +74,7 @@ def encoder(audio: Sequence[AudioFacts], wishes: EncodeWishes) -> Encoder:
 def _sample_rate(rate: int) -> int:
     if rate < _LOW_RATE:
         return _LIFTED_RATE
-    return rate if rate in _RATES else _FALLBACK_RATE
+    return rate if rate in SAMPLE_RATES and rate <= _HIGHEST_RATE else _FALLBACK_RATE
 
 
 def segment_frames(samples: int, sample_rate: int) -> int:

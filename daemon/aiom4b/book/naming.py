@@ -9,7 +9,7 @@ from string import Formatter
 
 from pathvalidate import sanitize_filename
 
-from aiom4b.errors import Fatal
+from aiom4b.errors import Fatal, NeedsAttention
 from aiom4b.models import Metadata
 
 SUFFIX = ".m4b"
@@ -43,6 +43,25 @@ def target(metadata: Metadata, template: str) -> str:
     if not kept or not kept[-1][1] & {"title", "asin"}:
         names.append(stem)
     return "/".join([*names, stem + SUFFIX])
+
+
+def as_asked(output: str) -> str:
+    """Return the path that somebody asked for, relative to the library, made as safe as `target` makes its own.
+
+    ``.m4b`` is added where it is missing, and a folder of the book's own where none was named. Raises NeedsAttention
+    ``output.unusable`` when it leads out of the library or nothing is left of a name.
+    """
+    parts = [part for part in output.removesuffix(SUFFIX).split("/") if part not in {"", "."}]
+    names = [clean_name(part, reserve=len(SUFFIX)) for part in parts]
+    if output.startswith("/") or ".." in parts or not names or not all(names):
+        raise NeedsAttention(
+            "output.unusable",
+            f'The output "{output}" is no path inside the library.',
+            remedy="Give a path relative to the library, such as Author/Title/Title.m4b.",
+        )
+    if len(names) == 1:
+        names *= 2
+    return "/".join([*names[:-1], names[-1] + SUFFIX])
 
 
 def alternative(target: str, n: int) -> str:

@@ -48,7 +48,7 @@ def positions(files: Sequence[SourceFile]) -> tuple[tuple[int, int], ...] | None
 
 
 def decide_order(
-    files: Sequence[SourceFile], playlists: Sequence[tuple[str, tuple[str, ...]]], choice: OrderChoice
+    files: Sequence[SourceFile], playlists: Sequence[tuple[str, tuple[str, ...]]], choice: OrderChoice | tuple[str, ...]
 ) -> Order:
     """Hear the witnesses: track tags, playlists, names. Those that are usable must agree.
 
@@ -56,8 +56,11 @@ def decide_order(
     when neighbours differ first in a number. Names without numbers decide only where nobody else speaks.
 
     Raises NeedsAttention ``order.contradiction`` (two usable witnesses disagree), ``order.unclear`` (folders or loose files
-    beside folders that nothing puts in order) and ``order.tags_unusable`` (``choice`` is TAGS and they can't decide).
+    beside folders that nothing puts in order), ``order.tags_unusable`` (``choice`` is TAGS and they can't decide), and
+    ``order.not_these`` (``choice`` is a list that doesn't name every file exactly once).
     """
+    if isinstance(choice, tuple):
+        return _as_listed(files, choice)
     tags = positions(files)
     names = _by_names(files)
     if choice is OrderChoice.NAMES:
@@ -93,6 +96,19 @@ def decide_order(
     if len(agreed) == 1:
         return Order(files=witnesses[0].sequence, evidence=f"{agreed[0]} alone")
     return Order(files=witnesses[0].sequence, evidence=f"{', '.join(agreed[:-1])} and {agreed[-1]} agree")
+
+
+def _as_listed(files: Sequence[SourceFile], listed: tuple[str, ...]) -> Order:
+    places = {file.path: index for index, file in enumerate(files)}
+    if sorted(listed) != sorted(places):
+        odd = sorted(set(listed) ^ set(places)) or sorted({path for path in listed if listed.count(path) > 1})
+        raise NeedsAttention(
+            "order.not_these",
+            f"The order that was given doesn't name each of the {len(files)} files once; the first that is missing, unknown or"
+            f" there twice is {_shown(odd[0])}.",
+            remedy="Name every audio file of the book once, relative to its folder, in playing order.",
+        )
+    return Order(files=tuple(places[path] for path in listed), evidence="as listed by its owner")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

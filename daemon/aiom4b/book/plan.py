@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from aiom4b.book import chapters, encoding, metadata, naming, order, timeline
 from aiom4b.book.encoding import EncodeWishes
 from aiom4b.models import (
+    FRAME_SAMPLES,
     BookId,
     BookPlan,
     CoverChoice,
     Encoder,
     Method,
+    Name,
     OrderChoice,
     Samples,
     Sha256,
@@ -28,11 +30,15 @@ PLAN_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """The settings that decide what a book becomes. ``metadata_json`` is auto, always or never."""
+    """The settings that decide what a book becomes. ``metadata_json`` is auto, always or never.
 
-    order: OrderChoice = OrderChoice.AUTO
+    ``output`` is the path in the library that its owner asked for, instead of what ``template`` gives.
+    """
+
+    order: OrderChoice | tuple[Name, ...] = OrderChoice.AUTO
     encode: EncodeWishes = EncodeWishes()  # noqa: RUF009 - frozen
     template: str = "{author}/{series}/{title}/{title}.m4b"
+    output: Name | None = None
     metadata_json: str = "auto"
 
 
@@ -59,7 +65,7 @@ def plan(source: Source, wishes: Wishes) -> BookPlan:
         encoder = encoding.encoder(audio, wishes.encode)
         line = timeline.lay_out(audio, playing.files, encoder.sample_rate, encoder.channels)
         frames = encoding.segment_frames(line.samples, encoder.sample_rate)
-        packets = -(-line.samples // encoding.FRAME_SAMPLES) + 1
+        packets = -(-line.samples // FRAME_SAMPLES) + 1
     known, doubts = metadata.merge(source, playing)
     warnings += doubts
     found, origin, doubts = chapters.decide(source, playing, timeline.starts(line), line.samples, line.sample_rate)
@@ -77,7 +83,7 @@ def plan(source: Source, wishes: Wishes) -> BookPlan:
         chapters_from=origin,
         metadata=known,
         cover=_cover(source, playing.files),
-        target=naming.target(known, wishes.template),
+        target=naming.target(known, wishes.template) if wishes.output is None else naming.as_asked(wishes.output),
         write_metadata_json=wishes.metadata_json == "always"
         or (wishes.metadata_json == "auto" and metadata.needs_metadata_json(known)),
         warnings=tuple(dict.fromkeys(warnings)),
@@ -103,19 +109,20 @@ def _copied(source: Source, playing: tuple[int, ...]) -> tuple[Timeline, int]:
 def _cover(source: Source, playing: tuple[int, ...]) -> CoverChoice | None:
     """A picture beside the audio, the one called cover first; else the first file's own."""
     beside = sorted(
-        (sidecar.path for sidecar in source.sidecars if sidecar.kind is SidecarKind.COVER),
-        key=lambda path: (
-            path.count("/"),
-            not _stem(path).startswith("cover"),
-            not _stem(path).startswith(("folder", "front")),
-            path,
+        (sidecar for sidecar in source.sidecars if sidecar.kind is SidecarKind.COVER),
+        key=lambda one: (
+            one.path.count("/"),
+            not _stem(one.path).startswith("cover"),
+            not _stem(one.path).startswith(("folder", "front")),
+            one.path,
         ),
     )
     if beside:
-        return CoverChoice(path=beside[0], embedded=False)
+        return CoverChoice(path=beside[0].path, embedded=False, sha256=beside[0].sha256)
     for index in playing:
         if source.files[index].tags.cover:
-            return CoverChoice(path=source.files[index].path, embedded=True)
+            file = source.files[index]
+            return CoverChoice(path=file.path, embedded=True, sha256=Sha256(file.tags.cover))
     return None
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aiom4b.app import Outcome
+    from aiom4b.app.conversion import Outcome
 
 
 def name(key: str, value: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from aiom4b.errors import Aiom4bError, Exit, Transient
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from aiom4b.app import Outcome
+    from aiom4b.app.conversion import Outcome
     from aiom4b.config import Settings
     from aiom4b.models import Progress, Source
 
@@ -53,8 +53,9 @@ def convert(
 
     nursery.start()  # it imports what workers need while we import what we need
 
-    from aiom4b import app, logs
     from aiom4b import config as settings_of
+    from aiom4b import logs
+    from aiom4b.app.directories import prepare_directories
     from aiom4b.models import OrderChoice
 
     # What an unset variable of a script leaves behind would otherwise mean the current directory.
@@ -76,7 +77,7 @@ def convert(
         overrides["encode"] = {"workers": workers}
     try:
         settings = settings_of.load(config, overrides)
-        app.prepare_directories(settings, paths)
+        prepare_directories(settings, paths)
     except Aiom4bError as error:
         output.fail(error, json)
     console = output.console()
@@ -89,12 +90,12 @@ def convert(
 def _run(paths: list[str], settings: Settings, order: Any, *, again: bool, live: bool, quiet: bool) -> list[Outcome]:
     import anyio
 
-    from aiom4b import app
+    from aiom4b.app.conversion import convert_all
 
     watcher = _Bars(live=live, quiet=quiet)
     try:
         with watcher:
-            return anyio.run(lambda: app.convert_all(paths, settings, order=order, again=again, observer=watcher))
+            return anyio.run(lambda: convert_all(paths, settings, order=order, again=again, observer=watcher))
     except KeyboardInterrupt:
         output.fail(
             Transient(

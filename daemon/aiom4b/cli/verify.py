@@ -30,12 +30,12 @@ def verify(
     """
     import anyio
 
-    from aiom4b import app
     from aiom4b import config as settings_of
+    from aiom4b.app import proving
 
     try:
         settings = settings_of.load(config, {})
-        found = anyio.run(lambda: app.verify_book(book, backup and os.path.abspath(backup), settings))
+        found = anyio.run(lambda: proving.verify_book(book, backup and os.path.abspath(backup), settings))
     except Aiom4bError as error:
         output.fail(error, json)
     if json:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-FRAME_SAMPLES = 1024
-RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-"""The sampling frequencies that AAC knows, by their index in its headers (ISO/IEC 14496-3, table 1.18)."""
+from aiom4b.models import SAMPLE_RATES
 
 _HEADER_BYTES = 7
 _LOW_COMPLEXITY = 1  # profile of ADTS: audio object type 2 less one
@@ -23,7 +21,7 @@ _SINGLE_CHANNEL, _CHANNEL_PAIR = 0, 1
 
 def with_headers(packets: list[bytes], sample_rate: int, channels: int) -> bytes:
     """Return the packets as an ADTS stream: an ordinary ``.aac`` file."""
-    index = RATES.index(sample_rate)
+    index = SAMPLE_RATES.index(sample_rate)
     first, second = 0xFF, 0xF1  # syncword, MPEG-4, no CRC
     third = _LOW_COMPLEXITY << 6 | index << 2 | channels >> 2
     out = bytearray()

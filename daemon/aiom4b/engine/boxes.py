@@ -1,9 +1,10 @@
-"""Where does the sound of this MP4 begin and end? Its boxes, read by ourselves before FFmpeg sees the file."""
+"""Where in this MP4 is its sound, and which part of it is played? Its boxes, read by ourselves before FFmpeg sees the file.
+
+The index of a long book is large, so nothing here copies it: boxes and tables are views of the bytes that were read.
+"""
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -13,12 +14,18 @@ from numpy.typing import NDArray
 from aiom4b.engine.mpegtags import Sliceable
 from aiom4b.errors import NeedsAttention
 
+_PACKETS_AT_ONCE = 1024
 _MOST_INDEX = 1 << 28  # bytes; 20 hours take 13 MB
 _TOP = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"udta", b"meta", b"uuid", b"pdin", b"mfra"})
 _FRAGMENTS = frozenset({b"moof", b"sidx", b"styp"})
 _ENCRYPTED = frozenset({b"aavd", b"enca", b"drms", b"drmi", b"encv", b"drmt"})
 _PICTURES = frozenset({b"jpeg", b"png ", b"mjpa", b"mjpb"})  # covers and chapter pictures are tracks of "video"
 _COPY_AGAIN = "Copy the file again from where it came from."
+
+_INSIDE = {b"trak": (b"mdia", b"edts"), b"mdia": (b"minf",), b"minf": (b"stbl",)}  # no deeper, however often they nest
+
+_Numbers = NDArray[np.unsignedinteger]
+"""A table as it stands in the index: a view of its big-endian bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +53,12 @@ class _Trak:
     encrypted: bool = False
     packets: int = 0
     payload_bytes: int = 0
-    durations: list[tuple[int, int]] = field(default_factory=list)
-    size_of_each: int = 0
-    sizes: array[int] = field(default_factory=lambda: array("I"))
-    chunks: array[int] = field(default_factory=lambda: array("Q"))
-    packets_in_chunks: list[tuple[int, int]] = field(default_factory=list)
+    # rows of (packets, ticks of each)
+    durations: _Numbers = field(default_factory=lambda: np.zeros((0, 2), np.uint32))
+    sizes: _Numbers = field(default_factory=lambda: np.zeros(0, np.uint32))
+    chunks: _Numbers = field(default_factory=lambda: np.zeros(0, np.uint32))
+    # rows of (first chunk, counted from 1; packets in each from there on; which entry)
+    packets_in_chunks: _Numbers = field(default_factory=lambda: np.zeros((0, 3), np.uint32))
     edits: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -89,10 +97,11 @@ def sound_track(data: Sliceable) -> Track:
             f"The sound of this MP4 is coded as “{coding}”; only AAC is supported.",
             remedy="Convert it to MP3 or AAC first.",
         )
-    length = sum(count * ticks for count, ticks in trak.durations)
-    if not trak.timescale or not movie_timescale or sum(count for count, _ in trak.durations) != trak.packets:
+    counts, ticks = trak.durations.T
+    if not trak.timescale or not movie_timescale or counts.sum(dtype=np.uint64) != trak.packets:
         raise _corrupt("its tables of time don't agree")
-    if max(trak.chunks, default=0) >= len(data):
+    length = int(np.multiply(counts, ticks, dtype=np.uint64).sum())
+    if trak.chunks.max(initial=0) >= len(data):
         raise _truncated("its sound lies beyond the end of the file")
     start, stop = _presented(trak, length, movie_timescale)
     return Track(
@@ -107,16 +116,16 @@ def sound_track(data: Sliceable) -> Track:
     )
 
 
-def packet_places(data: Sliceable, first: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return offsets and sizes of the sound's packets [first, stop), fewer at its end.
+def packet_places(data: Sliceable, first: int, stop: int) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield the sound's packets [first, stop), fewer at its end, in groups: (number of the first one, offsets, sizes).
 
     Raises NeedsAttention ``audio.truncated`` and ``audio.corrupt`` where the tables contradict each other.
     """
     moov, _ = _top_level(data)
     try:
         trak = next(trak for trak in _movie(moov)[1] if trak.handler == b"soun")
-        starts = np.array([chunk - 1 for chunk, _ in trak.packets_in_chunks] + [len(trak.chunks)], np.int64)
-        counts = np.repeat([count for _, count in trak.packets_in_chunks], np.diff(starts))
+        starts = np.append(trak.packets_in_chunks[:, 0].astype(np.int64) - 1, len(trak.chunks))
+        counts = np.repeat(trak.packets_in_chunks[:, 1].astype(np.int64), np.diff(starts))
     except (IndexError, ValueError, StopIteration) as error:
         raise _corrupt(str(error) or "it holds no sound") from error
     ends = np.cumsum(counts)
@@ -124,16 +133,21 @@ def packet_places(data: Sliceable, first: int, stop: int) -> tuple[NDArray[np.in
         raise _corrupt("its table of chunks does not hold all packets")
     stop = min(stop, trak.packets)
     if first >= stop:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    low, high = np.searchsorted(ends, [first, stop - 1], side="right")
-    begin = int(ends[low] - counts[low])  # the first packet of the first chunk that is needed
-    sizes = np.array(trak.sizes[begin:stop] or [trak.size_of_each] * (stop - begin), np.int64)
-    chunk = np.repeat(np.arange(low, high + 1), counts[low : high + 1])[: stop - begin]
-    before = np.cumsum(sizes) - sizes
-    offsets = np.array(trak.chunks, np.int64)[chunk] + before - before[(ends - counts)[chunk] - begin]
-    if int(offsets[-1] + sizes[-1]) > len(data):
-        raise _truncated("its sound lies beyond the end of the file")
-    return offsets[first - begin :], sizes[first - begin :]
+        return
+    chunk = np.searchsorted(ends, first, side="right")
+    behind = int(trak.sizes[ends[chunk] - counts[chunk] : first].sum(dtype=np.int64))
+    for low in range(first, stop, _PACKETS_AT_ONCE):
+        high = min(low + _PACKETS_AT_ONCE, stop)
+        sizes = trak.sizes[low:high].astype(np.int64)
+        before = np.cumsum(sizes) - sizes
+        chunks = np.searchsorted(ends, np.arange(low, high), side="right")
+        heads = ends[chunks] - counts[chunks] - low  # of each packet's chunk; below 0 where it began before this group
+        inside = np.where(heads < 0, behind + before, before - before[np.maximum(heads, 0)])
+        offsets = trak.chunks[chunks].astype(np.int64) + inside
+        if offsets.min() < 0 or (offsets + sizes).max() > len(data):
+            raise _truncated("its sound lies beyond the end of the file")
+        yield low, offsets, sizes
+        behind = int(inside[-1] + sizes[-1])
 
 
 def _presented(trak: _Trak, length: int, movie_timescale: int) -> tuple[int, int]:
@@ -189,10 +203,10 @@ def _head(head: bytes, at: int) -> tuple[int, bytes, int]:
     return size, kind, at + 8
 
 
-def _boxes(data: bytes, at: int = 0) -> Iterator[tuple[bytes, bytes]]:
+def _boxes(data: memoryview, at: int = 0) -> Iterator[tuple[bytes, memoryview]]:
     """Yield (type, content) of the boxes inside another one."""
     while at + 8 <= len(data):
-        size, kind, body = _head(data[at : at + 16], at)
+        size, kind, body = _head(bytes(data[at : at + 16]), at)
         stop = at + size if size else len(data)
         if not body <= stop <= len(data):
             raise ValueError("a part is larger than what it is in")
@@ -200,7 +214,7 @@ def _boxes(data: bytes, at: int = 0) -> Iterator[tuple[bytes, bytes]]:
         at = stop
 
 
-def _number(data: bytes, at: int, size: int = 4) -> int:
+def _number(data: memoryview, at: int, size: int = 4) -> int:
     if at + size > len(data):
         raise ValueError("a table is too short")
     return int.from_bytes(data[at : at + size], "big")
@@ -208,44 +222,46 @@ def _number(data: bytes, at: int, size: int = 4) -> int:
 
 def _movie(moov: bytes) -> tuple[int, list[_Trak]]:
     timescale, traks = 0, []
-    for kind, body in _boxes(moov):
+    for kind, body in _boxes(memoryview(moov)):
         if kind == b"mvhd":
             timescale = _number(body, 20 if body[0] == 1 else 12)
         elif kind == b"trak":
             trak = _Trak()
-            _read(body, trak)
+            _read(body, kind, trak)
             traks.append(trak)
     return timescale, traks
 
 
-def _read(content: bytes, trak: _Trak) -> None:
+def _read(content: memoryview, within: bytes, trak: _Trak) -> None:
     for kind, body in _boxes(content):
+        if kind in _INSIDE.get(within, ()):
+            _read(body, kind, trak)
+            continue
         match kind:
-            case b"mdia" | b"minf" | b"stbl" | b"edts":
-                _read(body, trak)
             case b"mdhd":
                 trak.timescale = _number(body, 20 if body[0] == 1 else 12)
             case b"hdlr" if not trak.handler:  # QuickTime has a second one, for the data
-                trak.handler = body[8:12]
+                trak.handler = bytes(body[8:12])
             case b"stsd":
                 for entry, inside in _boxes(body, 8):
                     trak.entries.append(entry)
-                    trak.encrypted |= entry in _ENCRYPTED or b"sinf" in inside[:512]
+                    trak.encrypted |= entry in _ENCRYPTED or b"sinf" in bytes(inside[:512])
             case b"stsz":
-                trak.packets = _number(body, 8)
-                trak.size_of_each = _number(body, 4)
-                trak.sizes = array("I") if trak.size_of_each else _table(body, 12, trak.packets)
-                trak.payload_bytes = trak.size_of_each * trak.packets or sum(trak.sizes)
+                each, trak.packets = _number(body, 4), _number(body, 8)
+                if each:
+                    trak.sizes = np.broadcast_to(np.uint32(each), trak.packets)
+                    trak.payload_bytes = each * trak.packets
+                else:
+                    trak.sizes = _table(body, 12, trak.packets)
+                    trak.payload_bytes = int(trak.sizes.sum(dtype=np.uint64))
             case b"stts":
-                flat = _table(body, 8, 2 * _number(body, 4))
-                trak.durations = list(zip(flat[::2], flat[1::2], strict=True))
+                trak.durations = _table(body, 8, 2 * _number(body, 4)).reshape(-1, 2)
             case b"stco":
                 trak.chunks = _table(body, 8, _number(body, 4))
             case b"co64":
-                trak.chunks = _table(body, 8, _number(body, 4), "Q")
+                trak.chunks = _table(body, 8, _number(body, 4), ">u8")
             case b"stsc":
-                flat = _table(body, 8, 3 * _number(body, 4))
-                trak.packets_in_chunks = list(zip(flat[::3], flat[1::3], strict=True))
+                trak.packets_in_chunks = _table(body, 8, 3 * _number(body, 4)).reshape(-1, 3)
             case b"elst":
                 width = 8 if body[0] == 1 else 4
                 for at in range(8, 8 + _number(body, 4) * (2 * width + 4), 2 * width + 4):
@@ -253,15 +269,11 @@ def _read(content: bytes, trak: _Trak) -> None:
                     trak.edits.append((_number(body, at, width), start if start < 1 << 8 * width - 1 else -1))
 
 
-def _table(body: bytes, at: int, count: int, code: str = "I") -> array[int]:
-    numbers = array(code)
-    content = body[at : at + count * numbers.itemsize]
-    if len(content) != count * numbers.itemsize:
+def _table(body: memoryview, at: int, count: int, kind: str = ">u4") -> _Numbers:
+    content = body[at : at + count * np.dtype(kind).itemsize]
+    if len(content) != count * np.dtype(kind).itemsize:
         raise ValueError("a table is too short")
-    numbers.frombytes(content)
-    if sys.byteorder == "little":
-        numbers.byteswap()
-    return numbers
+    return np.frombuffer(content, kind)
 
 
 def _corrupt(why: str) -> NeedsAttention:

@@ -10,8 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from aiom4b.engine.aac import FRAME_SAMPLES
-from aiom4b.models import Encoder
+from aiom4b.models import FRAME_SAMPLES, Encoder
 
 Pcm = NDArray[np.float32]
 """float32 samples, [channels, n], full scale ±1."""

@@ -10,12 +10,11 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from aiom4b.engine import aac, media, pcm, prove, segment
-from aiom4b.engine.aac import FRAME_SAMPLES
+from aiom4b.engine import aac, likeness, media, pcm, prove, segment
 from aiom4b.engine.encode import Pcm, tame
 from aiom4b.engine.pcm import PcmRequest
 from aiom4b.errors import NeedsAttention
-from aiom4b.models import Chapter, Name, Samples
+from aiom4b.models import FRAME_SAMPLES, Chapter, Name, Samples
 
 _CONTROL_BLOCKS = 9  # far enough from a join to be free of it, near enough to hold the same kind of sound
 
@@ -95,7 +94,7 @@ class Window:
 class RangeRequest:
     """A stretch of the finished book to be checked by one worker.
 
-    ``channels`` and ``least`` (dB, see ``prove.floor``) are for the windows; ``least`` is None where packets were copied:
+    ``channels`` and ``least`` (dB, see ``likeness.floor``) are for the windows; ``least`` is None where packets were copied:
     then every packet of the range is decoded, and only errors are looked for.
     """
 
@@ -228,7 +227,7 @@ class _Check:
         self._windows.popleft()
         try:
             heard = _listen(self._request, window, self._collected)
-        except prove.Mismatch as mismatch:
+        except likeness.Mismatch as mismatch:
             start = window.first_block * FRAME_SAMPLES / self._request.sample_rate
             raise NeedsAttention(
                 "proof.sound",
@@ -287,7 +286,7 @@ def _error_near(request: RangeRequest, source: Pcm, sound: Pcm, block: int) -> f
     around = slice(begin, (block + half + 1) * FRAME_SAMPLES)
     first = max(0, block - 1) * FRAME_SAMPLES - begin
     near = slice(first, first + 3 * FRAME_SAMPLES)
-    return prove.at_join(source[:, around], sound[:, around], near, request.sample_rate)
+    return likeness.at_join(source[:, around], sound[:, around], near, request.sample_rate)
 
 
 def _whole_blocks(source: Pcm) -> Pcm:

@@ -16,7 +16,6 @@ from aiom4b.adapters import files
 from aiom4b.engine import boxes
 from aiom4b.engine.slices import Slices
 
-_PACKETS_AT_ONCE = 1024
 _READ_AT_ONCE = 8 << 20
 
 
@@ -59,20 +58,12 @@ def packets(path: str, first: int = 0, stop: int = sys.maxsize) -> Iterator[tupl
     descriptor = files.open_regular(path)
     try:
         data = Slices(descriptor, os.fstat(descriptor).st_size)
-        offsets, sizes = boxes.packet_places(data, first, stop)
-        for low in range(0, len(offsets), _PACKETS_AT_ONCE):
-            places = [
-                *zip(
-                    offsets[low : low + _PACKETS_AT_ONCE].tolist(),
-                    sizes[low : low + _PACKETS_AT_ONCE].tolist(),
-                    strict=True,
-                )
-            ]
-            begin, end = places[0][0], sum(places[-1])
+        for low, offsets, sizes in boxes.packet_places(data, first, stop):
+            begin, end = int(offsets.min()), int((offsets + sizes).max())
             # Packets of one stream lie close together, one after the other; where they don't, each is read by itself.
-            near = 0 < end - begin < _READ_AT_ONCE
+            near = end - begin < _READ_AT_ONCE
             block = data.read(begin, end) if near else b""
-            for number, (offset, size) in enumerate(places, first + low):
+            for number, (offset, size) in enumerate(zip(offsets.tolist(), sizes.tolist(), strict=True), low):
                 yield (
                     number,
                     block[offset - begin : offset - begin + size] if near else data.read(offset, offset + size),

@@ -11,12 +11,11 @@ from dataclasses import asdict, dataclass
 import av
 import numpy as np
 
-from aiom4b.engine import aac, encode, media, pcm, prove
-from aiom4b.engine.aac import FRAME_SAMPLES
+from aiom4b.engine import aac, encode, likeness, media, pcm, prove
 from aiom4b.engine.encode import Pcm
 from aiom4b.engine.pcm import PcmRequest, Reader
 from aiom4b.errors import NeedsAttention
-from aiom4b.models import BookPlan, Encoder, Flaw, SourceFile
+from aiom4b.models import FRAME_SAMPLES, BookPlan, Encoder, Flaw, SourceFile
 
 GRID_VERSION = 1
 """Counts up whenever the same request would give other bytes."""
@@ -98,7 +97,7 @@ def make_segment(request: SegmentRequest) -> MadeSegment:
     reader = Reader()
     taken = _Taken(reader, request)
     hearing = decoder(encode.decoder_config(encoder))
-    least = prove.floor(encoder.asked, encoder.sample_rate, encoder.channels)
+    least = likeness.floor(encoder.asked, encoder.sample_rate, encoder.channels)
     comparison = prove.Comparison(encoder.sample_rate, encoder.channels, least)
 
     # Local packet j decodes to local block j-1. Of the kept packets [lead, lead + n) all blocks are proved whose both
@@ -117,9 +116,9 @@ def make_segment(request: SegmentRequest) -> MadeSegment:
             for piece in taken.due():
                 comparison.expect(piece)
         if len(kept) != request.packets:
-            raise prove.Mismatch(0.0, f"the encoder gave {len(kept)} packets instead of {request.packets}")
+            raise likeness.Mismatch(0.0, f"the encoder gave {len(kept)} packets instead of {request.packets}")
         ratios = comparison.finish()
-    except prove.Mismatch as mismatch:
+    except likeness.Mismatch as mismatch:
         start = (request.first - request.lead + blocks_from) * FRAME_SAMPLES / encoder.sample_rate
         raise NeedsAttention(
             "proof.sound",
@@ -156,11 +155,11 @@ def decoded(decoder: av.AudioCodecContext, packets: Sequence[bytes], channels: i
             frames += decoder.decode(av.Packet(packet))
         sound = media.pcm_of(frames, channels)
     except av.error.FFmpegError as error:
-        raise prove.Mismatch(0.0, f"the decoder refuses a packet ({error.strerror})") from error
+        raise likeness.Mismatch(0.0, f"the decoder refuses a packet ({error.strerror})") from error
     except ValueError as error:
-        raise prove.Mismatch(0.0, "the channels are not those that were asked for") from error
+        raise likeness.Mismatch(0.0, "the channels are not those that were asked for") from error
     if sound.shape[1] != len(packets) * FRAME_SAMPLES:
-        raise prove.Mismatch(0.0, "a packet does not decode to one block")
+        raise likeness.Mismatch(0.0, "a packet does not decode to one block")
     return sound
 
 

@@ -12,7 +12,7 @@ import aiom4b
 from aiom4b.adapters.space import SpaceLedger
 from aiom4b.engine.pool import Rank, WorkerPool
 from aiom4b.errors import Aiom4bError
-from aiom4b.models import Clock, Name, Progress
+from aiom4b.models import Clock, Name, Progress, now
 
 T = TypeVar("T")
 
@@ -20,6 +20,7 @@ TOOL = f"aiom4b {aiom4b.__version__}"
 """What made a book, as its tags and its record say."""
 
 _MANY_PACKETS = 500_000
+_COPIES = 2  # a disk that reads and writes more files at once only moves its head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,33 @@ class StepContext:
     ) -> T:
         """Return ``function(*args)`` from a worker process, in this book's rank; see ``WorkerPool.run``."""
         return await self.pool.run(function, *args, rank=self.rank, audio_seconds=audio_seconds, single_use=single_use)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What all books of this process share: worker processes, a limit for copies at once, and promised free space."""
+
+    pool: WorkerPool
+    copies: anyio.CapacityLimiter
+    ledger: SpaceLedger
+    clock: Clock = now
+
+    @classmethod
+    def of(cls, workers: int) -> Resources:
+        """Return fresh ones, with so many worker processes (0: one for each usable core)."""
+        return cls(pool=WorkerPool(workers), copies=anyio.CapacityLimiter(_COPIES), ledger=SpaceLedger())
+
+    def context(self, work_dir: Name, rank: Rank, report: Callable[[Progress], None]) -> StepContext:
+        """Return the tools of one book's steps."""
+        return StepContext(
+            work_dir=work_dir,
+            pool=self.pool,
+            rank=rank,
+            copies=self.copies,
+            ledger=self.ledger,
+            clock=self.clock,
+            report=report,
+        )
 
 
 def needs_own_worker(packets: int) -> bool:

@@ -14,11 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from aiom4b.adapters import covers, files, sidecars, tags
 from aiom4b.engine import mux, segment
-from aiom4b.engine.aac import FRAME_SAMPLES
 from aiom4b.engine.mux import MuxedPiece, MuxRequest, Piece
 from aiom4b.engine.segment import MadeSegment, SegmentRequest
 from aiom4b.errors import NeedsAttention, Transient
 from aiom4b.models import (
+    FRAME_SAMPLES,
     BackupReceipt,
     BookPlan,
     Codec,

@@ -15,6 +15,7 @@ from aiom4b.adapters import files, sidecars, tags, trees
 from aiom4b.adapters.files import displayable
 from aiom4b.adapters.trees import Entry, EntryKind
 from aiom4b.book import completeness, grouping, order
+from aiom4b.config import Settings
 from aiom4b.engine import probe
 from aiom4b.engine.pool import Rank, WorkerPool
 from aiom4b.engine.probe import ProbeLimits
@@ -51,6 +52,7 @@ _AUDIO_SUFFIXES = (
     ".wma",
 )
 _SLOWEST_BYTES_A_SECOND = 1_000_000  # a disk that is slower than that is broken
+_MEGABYTE = 1_000_000
 _NOT_AUDIO = ("audio.not_audio", "file.empty")
 
 
@@ -65,6 +67,16 @@ class ExamineSettings:
     max_files: int
     order: OrderChoice = OrderChoice.AUTO
 
+    @classmethod
+    def of(cls, settings: Settings, order: OrderChoice) -> ExamineSettings:
+        """Return what the owner's settings say."""
+        return cls(limits=probe_limits(settings), max_files=settings.limits.max_files, order=order)
+
+
+def probe_limits(settings: Settings) -> ProbeLimits:
+    """Return what a single file may be."""
+    return ProbeLimits(max_file_size=settings.limits.max_file_size_mb * _MEGABYTE)
+
 
 async def examine(entry: str, settings: ExamineSettings, pool: WorkerPool, rank: Rank) -> tuple[Finding, ...]:
     """Say what an entry holds; opens regular files only and changes nothing.
@@ -76,29 +88,70 @@ async def examine(entry: str, settings: ExamineSettings, pool: WorkerPool, rank:
     root, name, entries = await anyio.to_thread.run_sync(_entries, entry, settings.max_files)
     if isinstance(entries, Rejected | Incomplete):
         return (entries,)
+    seen = await _seen(root, entry, entries, tools)
+    if isinstance(seen, Rejected):
+        return (seen,)
+    groups = [[seen.audio[index] for index in group] for group in grouping.books(seen.audio)]
+    books = [(root, name, seen.audio, seen.beside)]
+    if len(groups) > 1:
+        books = [_part(root, group, seen.beside) for group in groups]
+    return tuple([await _book(*book, seen.warnings, tools) for book in books])
+
+
+async def examine_as_one(
+    entries: Sequence[str], settings: ExamineSettings, pool: WorkerPool, rank: Rank
+) -> tuple[Finding, ...]:
+    """Take several entries for the parts of one book, in natural order of their names; else as `examine`."""
+    tools = _Tools(settings=settings, pool=pool, rank=rank)
+    whole = os.path.commonpath([os.path.dirname(os.path.abspath(entry)) for entry in entries])
+    members: dict[str, Entry] = {}
+    names = []
+    for entry in entries:
+        root, name, found = await anyio.to_thread.run_sync(_entries, entry, settings.max_files)
+        if isinstance(found, Rejected | Incomplete):
+            return (found,)
+        names.append(name)
+        members |= {
+            path: replace(one, path=path)
+            for one in found
+            for path in [os.path.relpath(os.path.join(root, one.path), whole)]
+        }
+    seen = await _seen(whole, entries[0], list(members.values()), tools)
+    if isinstance(seen, Rejected):
+        return (seen,)
+    return (await _book(whole, order.natural(names)[0], seen.audio, seen.beside, seen.warnings, tools),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What the files of an entry are: audio in natural order, what lies beside it, and what was left out."""
+
+    audio: list[SourceFile]
+    beside: list[Sidecar]
+    warnings: tuple[str, ...]
+
+
+async def _seen(root: str, entry: str, entries: Sequence[Entry], tools: _Tools) -> _Seen | Rejected:
     regular = [one for one in entries if one.kind is EntryKind.REGULAR]
-    warnings = tuple(
-        f"{displayable(one.path)} was left out: it is no regular file." for one in entries if one not in regular
-    )
     looked = await together([partial(_look_at, root, one, tools) for one in regular])
     for one in looked:
         if isinstance(one, Rejected):
-            return (one,)
+            return one
     by_path = {one.path: one for one in looked if isinstance(one, SourceFile)}
-    audio = [by_path[path] for path in order.natural(by_path)]
-    beside = [one for one in looked if isinstance(one, Sidecar)]
-    if not audio:
-        return (
-            Rejected(
-                path=entry,
-                code="source.no_audio",
-                reason=f"There is no audio in {displayable(name)}.",
-                remedy="Put MP3 or AAC files into it.",
-            ),
+    if not by_path:
+        return Rejected(
+            path=entry,
+            code="source.no_audio",
+            reason=f"There is no audio in {displayable(os.path.basename(os.path.normpath(entry)))}.",
+            remedy="Put MP3 or AAC files into it.",
         )
-    groups = [[audio[index] for index in group] for group in grouping.books(audio)]
-    books = [(root, name, audio, beside)] if len(groups) == 1 else [_part(root, group, beside) for group in groups]
-    return tuple([await _book(*book, warnings, tools) for book in books])
+    return _Seen(
+        audio=[by_path[path] for path in order.natural(by_path)],
+        beside=[one for one in looked if isinstance(one, Sidecar)],
+        warnings=tuple(
+            f"{displayable(one.path)} was left out: it is no regular file." for one in entries if one not in regular
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,9 +220,12 @@ def _of_one_stem(root: str, file: str, stem: str) -> list[Entry]:
 
 async def _look_at(root: str, entry: Entry, tools: _Tools) -> SourceFile | Sidecar | Rejected:
     kind = sidecars.kind_of(entry.path)
+    path = os.path.join(root, entry.path)
+    if kind is SidecarKind.COVER:
+        content = await anyio.to_thread.run_sync(files.hash_file, path)
+        return Sidecar(path=entry.path, identity=entry.identity, kind=kind, sha256=content)
     if kind is not SidecarKind.OTHER:
         return Sidecar(path=entry.path, identity=entry.identity, kind=kind)
-    path = os.path.join(root, entry.path)
     try:
         found = await tools.pool.run(
             look,

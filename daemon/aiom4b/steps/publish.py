@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterator
 
 import anyio.to_thread
@@ -29,10 +30,10 @@ async def publish(
 ) -> Publication:
     """Move the draft's folder into the library and write the book's record.
 
-    Nothing is ever replaced: a name that is taken, if only in another case, gives ``another_name(target, n)``. Where the very
-    same bytes stand under one of these names already, they are the book, and no second copy is made: after a crash, after
-    records were lost, and when a book was made again with nothing changed. Raises what the file system says
-    (``files.translated``).
+    Nothing is ever replaced: a name that is taken, if only in another case, gives ``another_name(target, n)`` in the same
+    parent folder, and the first free one is taken. Where the very same bytes stand under any of these names already, they are
+    the book, and no second copy is made: after a crash, after records were lost, and when a book was made again with nothing
+    changed. Raises what the file system says (``files.translated``).
     """
     return await anyio.to_thread.run_sync(
         _publish,
@@ -92,7 +93,8 @@ def _move(
     """Give the draft its place; return the book's path relative to the library, and whether it was there before."""
     if (found := find_same(plan, proof, library, another_name)) is not None:
         return found, os.path.lexists(draft.folder)
-    for parent, name, file in _places(plan, library, another_name):
+    parent = _parent(plan, library)
+    for name, file in _names_to_try(plan, another_name):
         if _taken(os.path.join(library, parent), name):
             continue
         with files.translated(os.path.join(library, parent), "publishing the book"):
@@ -112,13 +114,15 @@ def _move(
 
 
 def find_same(plan: BookPlan, proof: Proof, library: str, another_name: Callable[[str, int], str]) -> str | None:
-    """Return where the library holds the very bytes that were proved, under one of the book's names, or None."""
-    for parent, name, file in _places(plan, library, another_name):
-        path = os.path.join(library, parent, name, file)
-        if _holds(path, proof.sha256):
+    """Return where the library holds the very bytes that were proved, under one of the book's names, or None.
+
+    All of its names, beyond gaps too: the owner may have removed the books that once made this one the third.
+    """
+    parent = _parent(plan, library)
+    there = {_as_seen(entry) for entry in _names(os.path.join(library, parent))}
+    for name, file in _names_to_try(plan, another_name):
+        if _as_seen(name) in there and _holds(os.path.join(library, parent, name, file), proof.sha256):
             return os.path.join(parent, name, file)
-        if not os.path.lexists(os.path.join(library, parent, name)):
-            return None  # names are tried in this order: it can't be further on
     return None
 
 
@@ -130,12 +134,16 @@ def _holds(path: str, sha256: Sha256) -> bool:
         return False
 
 
-def _places(plan: BookPlan, library: str, another_name: Callable[[str, int], str]) -> Iterator[tuple[str, str, str]]:
-    """Yield the names to try: the parent folder as the library spells it, the book's folder, its file."""
+def _parent(plan: BookPlan, library: str) -> str:
+    """Return the folder that the book's own folder goes into, as the library spells it."""
+    return _as_it_stands(library, os.path.dirname(os.path.dirname(plan.target)))
+
+
+def _names_to_try(plan: BookPlan, another_name: Callable[[str, int], str]) -> Iterator[tuple[str, str]]:
+    """Yield names of the book's folder and its file, the wanted ones first."""
     for number in range(1, _MOST_NAMES):
         target = plan.target if number == 1 else another_name(plan.target, number)
-        parent, name = os.path.split(os.path.dirname(target))
-        yield _as_it_stands(library, parent), name, os.path.basename(target)
+        yield os.path.basename(os.path.dirname(target)), os.path.basename(target)
 
 
 def _rename_inside(draft: Draft, name: str) -> None:
@@ -152,14 +160,19 @@ def _as_it_stands(library: str, relative: str) -> str:
         folder = os.path.join(library, spelled)
         match = part
         if not os.path.isdir(os.path.join(folder, part)):
-            match = next((entry for entry in _names(folder) if entry.casefold() == part.casefold()), part)
+            match = next((entry for entry in _names(folder) if _as_seen(entry) == _as_seen(part)), part)
         spelled = os.path.join(spelled, match)
     return spelled
 
 
 def _taken(folder: str, name: str) -> bool:
-    """Whether a name is used, also in another case: players on other systems can't tell them apart."""
-    return any(entry.casefold() == name.casefold() for entry in _names(folder))
+    """Whether a name is used, if only in another spelling that `_as_seen` doesn't tell apart."""
+    return any(_as_seen(entry) == _as_seen(name) for entry in _names(folder))
+
+
+def _as_seen(name: str) -> str:
+    """Return a name as systems see it that know no case, or one way of writing an accent: players may run on such."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _names(folder: str) -> list[str]:

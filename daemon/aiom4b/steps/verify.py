@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from aiom4b.adapters import files, tags
 from aiom4b.adapters.records import Record
-from aiom4b.engine import encode, inspect, pcm, probe, prove
-from aiom4b.engine.aac import FRAME_SAMPLES
+from aiom4b.engine import encode, inspect, likeness, pcm, probe, prove
 from aiom4b.engine.inspect import BookFacts, Expected, RangeReport, RangeRequest, Window
 from aiom4b.engine.probe import ProbeLimits
 from aiom4b.errors import NeedsAttention
 from aiom4b.models import (
+    FRAME_SAMPLES,
     BackupReceipt,
     BookPlan,
     Draft,
@@ -127,7 +127,7 @@ async def _check_ranges(
     """Divide the finished book among the workers: all packets by their hashes, and the sound in the windows."""
     share = max(1, -(-len(pieces) // (context.pool.size * _TASKS_A_WORKER)))
     encoder = plan.encoder
-    least = prove.floor(encoder.asked, encoder.sample_rate, encoder.channels)
+    least = likeness.floor(encoder.asked, encoder.sample_rate, encoder.channels)
     requests = []
     for place in range(0, len(pieces), share):
         group = pieces[place : place + share]

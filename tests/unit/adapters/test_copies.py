@@ -51,6 +51,18 @@ def test_a_copy_has_the_content_the_time_and_the_hash_of_its_source(tmp_path, so
     assert os.listdir(tmp_path / "out") == ["b"]
 
 
+def test_a_copy_is_safe_from_the_sweep_until_it_has_its_name(tmp_path, source, monkeypatch):
+    publish = copies.publish
+
+    def late(temporary, final):
+        files.sweep(str(tmp_path / "out"))
+        publish(temporary, final)
+
+    monkeypatch.setattr(copies, "publish", late)
+    copy_verified(str(source), str(tmp_path / "out" / "b"))
+    assert os.listdir(tmp_path / "out") == ["b"]
+
+
 @pytest.mark.parametrize("name", ["x" * 255, "new\nline", "'\"🧀", os.fsdecode(b"\xff")])
 def test_any_name_is_copied(tmp_path, source, name):
     odd = source.rename(source.parent / name)

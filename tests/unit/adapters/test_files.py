@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import socket
@@ -12,7 +13,7 @@ import pytest
 
 from aiom4b.adapters import files
 from aiom4b.errors import Exit, NeedsAttention, Transient
-from crashes import every_death
+from crashes import every_death, killed_in
 
 
 def put(path, data=b"content"):
@@ -254,6 +255,109 @@ def test_killed_at_any_call_a_durable_write_leaves_old_or_new_and_can_be_repeate
         if old is not None:
             put(path(number), old)
     assert every_death(run, check) > 5
+
+
+# --- what killed processes left ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("doing", ["write", "probe"])
+def test_what_a_killed_process_was_writing_stayed_for_ever(tmp_path, doing):
+    left = killed_in(tmp_path, doing)
+    assert left.startswith(files.HIDDEN)
+    files.sweep(str(tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def swept_at_every_call(tmp_path, monkeypatch):
+    """Let another process sweep just before each call that a write consists of."""
+
+    def hurried(call):
+        def late(*args, **kwargs):
+            files.sweep(str(tmp_path))
+            return call(*args, **kwargs)
+
+        return late
+
+    for where, name in (
+        (os, "write"),
+        (os, "fsync"),
+        (os, "replace"),
+        (os, "link"),
+        (os, "unlink"),
+        (files, "_renameat2"),
+    ):
+        monkeypatch.setattr(where, name, hurried(getattr(where, name)))
+    lock, locking = fcntl.flock, []
+
+    def flock(descriptor, operation):
+        if operation == fcntl.LOCK_EX and not locking:
+            locking.append(descriptor)
+            files.sweep(str(tmp_path))
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_a_living_process_writes_is_not_swept_away(tmp_path, swept_at_every_call, replace):
+    files.write_durably(str(tmp_path / "a"), b"new", replace=replace)
+    assert os.listdir(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_a_folder_is_writable_though_another_process_sweeps_it(tmp_path, swept_at_every_call):
+    files.check_writable(str(tmp_path))
+    assert os.listdir(tmp_path) == []
+
+
+def test_where_there_are_no_locks_files_are_written_and_nothing_is_swept(tmp_path, monkeypatch):
+    left = files.temporary_beside(str(tmp_path / "a"))
+    os.close(files.create(left))
+    monkeypatch.setattr(fcntl, "flock", failing(errno.ENOLCK))
+    files.write_durably(str(tmp_path / "a"), b"new")
+    files.sweep(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == sorted(["a", os.path.basename(left)])
+
+
+OURS = f"{files.HIDDEN}-0123456789abcdef.tmp"
+
+
+def test_only_files_under_our_own_names_are_swept(tmp_path):
+    hexed = "0123456789abcdef"
+    for name in (f".aiom4b-{hexed}.tmp.mp3", f".aiom4b-{hexed}", ".aiom4b-1.tmp", f"x.aiom4b-{hexed}.tmp", "mine.tmp"):
+        put(tmp_path / name)
+    before = os.listdir(tmp_path)
+    put(tmp_path / OURS)
+    files.sweep(str(tmp_path))
+    assert os.listdir(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_regular_file_is_not_swept(tmp_path, kind):
+    KINDS[kind](tmp_path / OURS)
+    files.sweep(str(tmp_path))
+    assert os.path.lexists(tmp_path / OURS)
+
+
+def test_what_belongs_to_another_user_is_not_swept(tmp_path, monkeypatch):
+    put(tmp_path / OURS)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: os.stat(tmp_path).st_uid + 1)
+        files.sweep(str(tmp_path))
+    assert os.listdir(tmp_path) == [OURS]
+
+
+def test_folders_below_are_swept_only_when_asked_and_no_link_is_followed(tmp_path):
+    deep = put(tmp_path / "a" / "deep" / "er" / OURS)
+    elsewhere = put(tmp_path / "elsewhere" / OURS)
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "elsewhere")
+    files.sweep(str(tmp_path / "a"))
+    assert os.path.exists(deep)
+    files.sweep(str(tmp_path / "a"), below=True)
+    assert not os.path.exists(deep)
+    assert os.path.exists(elsewhere)
+    files.sweep(str(tmp_path / "not there"), below=True)
 
 
 # --- publishing -------------------------------------------------------------------------------------------------------

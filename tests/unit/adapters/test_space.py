@@ -52,6 +52,19 @@ def test_file_systems_are_counted_apart():
         pass
 
 
+def test_a_file_system_that_does_not_tell_its_size_refused_every_book(tmp_path, monkeypatch):
+    def of_blocks(number):
+        return lambda _: os.statvfs_result((4096, 4096, number, number, number, 0, 0, 0, 0, 255))
+
+    ledger = SpaceLedger()
+    monkeypatch.setattr(os, "statvfs", of_blocks(0))
+    with ledger.reserve(str(tmp_path), 900 * MIB), ledger.reserve(str(tmp_path), MIB):
+        monkeypatch.setattr(os, "statvfs", of_blocks(GIB // 4096))
+        with pytest.raises(Transient) as caught, ledger.reserve(str(tmp_path), 100 * MIB):
+            pytest.fail("what was promised before was forgotten")
+        assert f"{901 * MIB} of them set aside" in caught.value.reason
+
+
 def test_a_path_to_be_made_counts_on_the_file_system_it_will_lie_on(tmp_path):
     found = volume(str(tmp_path / "not" / "yet" / "there"))
     assert found.device == os.stat(tmp_path).st_dev

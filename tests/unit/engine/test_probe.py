@@ -16,6 +16,7 @@ from aiom4b.engine import boxes, mpeg, probe
 from aiom4b.engine.probe import Examined, ProbeLimits
 from aiom4b.errors import Aiom4bError, NeedsAttention, Transient
 from aiom4b.models import AudioFacts, Codec, Mark
+from sound import box
 
 LIMITS = ProbeLimits(max_file_size=1 << 30)
 VOICE = sound.speech(3.1, 22050)
@@ -52,10 +53,6 @@ def patched(data: bytes, what: bytes, offset: int, new: bytes) -> bytes:
     """Return the file with ``new`` written ``offset`` bytes behind the start of the first box type ``what``."""
     at = data.index(what) + offset
     return data[:at] + new + data[at + len(new) :]
-
-
-def box(kind: bytes, content: bytes = b"") -> bytes:
-    return (len(content) + 8).to_bytes(4, "big") + kind + content
 
 
 def test_an_mp3_is_hashed_identified_and_measured_in_one_look(examine, tmp_path):

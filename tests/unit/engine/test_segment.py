@@ -14,8 +14,9 @@ import pytest
 import books
 import sound
 from aiom4b.book import timeline
-from aiom4b.engine import aac, encode, prove, segment
+from aiom4b.engine import aac, encode, likeness, prove, segment
 from aiom4b.errors import NeedsAttention
+from aiom4b.models import FRAME_SAMPLES
 
 RATE = 22050
 FRAMES = 43  # two seconds: many joins in little sound
@@ -48,13 +49,13 @@ def packets_of(made):
 def heard(packets, encoder):
     """Decode packets of a whole book as a player does: without the first block."""
     return segment.decoded(segment.decoder(encode.decoder_config(encoder)), packets, encoder.channels)[
-        :, aac.FRAME_SAMPLES :
+        :, FRAME_SAMPLES:
     ]
 
 
 def wanted(source, plan):
     samples = books.read(plan.timeline, source.files, source.root, 0, plan.timeline.samples)[0]
-    return np.pad(samples, ((0, 0), (0, -samples.shape[1] % aac.FRAME_SAMPLES)))
+    return np.pad(samples, ((0, 0), (0, -samples.shape[1] % FRAME_SAMPLES)))
 
 
 @pytest.mark.parametrize("frames", [1, 7, 43, 100, 10_000])
@@ -169,7 +170,7 @@ def test_joins_sound_as_good_as_the_rest(tmp_path):
     pcm = sound.speech(30, RATE)
     source, plan, grid = joined(tmp_path, pcm, RATE, 32000, 11)
     got = heard(packets_of([segment.make_segment(one) for one in grid]), plan.encoder)
-    low, low_got = (prove._low(pcm, 4)[0].reshape(-1, 256) for pcm in (wanted(source, plan), got))
+    low, low_got = (likeness._low(pcm, 4)[0].reshape(-1, 256) for pcm in (wanted(source, plan), got))
     blocks, power = np.square(low - low_got).sum(axis=1), np.square(low).sum(axis=1)
     loud = power > np.median(power) / 10
     ratio = 10 * np.log10(power / np.maximum(blocks, 1e-9))

@@ -1,0 +1,1 @@
+"""How are the parts put together? Built from the settings, started and stopped in order."""
