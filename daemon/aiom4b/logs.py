@@ -157,7 +157,7 @@ def configure(level: str, format: str, stream: TextIO | None = None, file: str |
 
 
 def _formatted(line: _Line) -> ProcessorFormatter:
-    before = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, _stamp]
+    before: list[structlog.typing.Processor] = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, _stamp]
     return ProcessorFormatter(foreign_pre_chain=before, processors=[line])
 
 

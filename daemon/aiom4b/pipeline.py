@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import anyio.to_thread
@@ -23,6 +23,7 @@ from aiom4b.book.encoding import EncodeWishes
 from aiom4b.book.plan import Wishes, plan
 from aiom4b.config import Settings
 from aiom4b.engine.pool import Rank
+from aiom4b.engine.worker import Usage
 from aiom4b.errors import Aiom4bError, NeedsAttention, Transient
 from aiom4b.models import (
     BackupReceipt,
@@ -107,6 +108,8 @@ class Finished:
     """A book's way, told at its end. ``draft`` is None when the book was there already.
 
     ``files`` are the names of the source's files in playing order, as they were called when the book was made.
+    ``seconds`` are those that passed in each step, ``cpu_seconds`` those that workers spent on it, ``peak_memory`` is the
+    largest worker's in bytes.
     """
 
     plan: BookPlan
@@ -117,6 +120,8 @@ class Finished:
     files: tuple[Name, ...]
     bit_rate: int
     seconds: dict[Step, float] = field(default_factory=dict)
+    cpu_seconds: dict[Step, float] = field(default_factory=dict)
+    peak_memory: int = 0
     warnings: tuple[str, ...] = ()
 
 
@@ -158,7 +163,7 @@ async def opened(library: str, fingerprint: Fingerprint, name: Name) -> AsyncIte
     Raises Transient ``book.busy`` when another process converts the same source, called ``name`` for people.
     """
     directory = work_dir(library, fingerprint)
-    await anyio.to_thread.run_sync(files.make_directories, directory)
+    await anyio.to_thread.run_sync(_make, directory, library)
     busy = Transient(
         "book.busy",
         f"{files.displayable(name)} is being converted by another process.",
@@ -166,9 +171,16 @@ async def opened(library: str, fingerprint: Fingerprint, name: Name) -> AsyncIte
     )
     with files.locked(_lock_of(directory), busy):
         # The one who held the lock before us may have finished and removed it all.
-        await anyio.to_thread.run_sync(files.make_directories, directory)
+        await anyio.to_thread.run_sync(_make, directory, library)
         yield directory, FileJournal(directory)
         await anyio.to_thread.run_sync(_remove, directory)
+
+
+def _make(directory: str, library: str) -> None:
+    """Make a work directory, if it is missing, in which a book becomes what it would be if it were made in the library."""
+    if not os.path.isdir(directory):
+        files.make_directories(os.path.dirname(directory))
+        files.make_heir(directory, library)
 
 
 def _lock_of(directory: str) -> str:
@@ -192,7 +204,7 @@ async def swept(library: str, fingerprint: Fingerprint) -> None:
 def remember(library: str, source: Source) -> None:
     """Record a source durably where it will be worked on, so that nobody has to look at it again before that."""
     directory = work_dir(library, source.fingerprint)
-    files.make_directories(directory)
+    _make(directory, library)
     FileJournal(directory).put(Step.EXAMINE, source)
 
 
@@ -266,8 +278,9 @@ async def run(source: Source, settings: PipelineSettings, context: StepContext, 
         known := await anyio.to_thread.run_sync(already_published, settings.library, source.fingerprint)
     ):
         return as_recorded(known, settings.library)
-    watch = _Stopwatch()
-    with watch.of(Step.BACKUP):
+    meter = _Meter()
+    context = replace(context, meter=meter.used)
+    with meter.of(Step.BACKUP):
         recorded = journal.get(Step.BACKUP, _BackedUp)
         usable = recorded is not None and _serves(recorded, source, settings.backup_dir)
         if recorded is None or not usable or not await anyio.to_thread.run_sync(is_still_good, recorded.receipt):
@@ -276,23 +289,23 @@ async def run(source: Source, settings: PipelineSettings, context: StepContext, 
             await anyio.to_thread.run_sync(journal.put, Step.CONVERT, None)
             await anyio.to_thread.run_sync(journal.put, Step.BACKUP, recorded)
         receipt = recorded.receipt
-    with watch.of(Step.PLAN):
+    with meter.of(Step.PLAN):
         book = plan(source, settings.wishes)
         if journal.get(Step.PLAN, BookPlan) != book:
             await anyio.to_thread.run_sync(journal.put, Step.PLAN, book)
-    with watch.of(Step.CONVERT):
+    with meter.of(Step.CONVERT):
         draft = journal.get(Step.CONVERT, Draft)
         proof = journal.get(Step.VERIFY, Proof)
         if draft is None or not await anyio.to_thread.run_sync(_is_usable, draft, source, book, proof, settings):
             draft, proof = await convert(source, book, receipt, context, refuse_damage=settings.refuse_damage), None
             await anyio.to_thread.run_sync(journal.put, Step.CONVERT, draft)
-    with watch.of(Step.VERIFY):
+    with meter.of(Step.VERIFY):
         if proof is None or not await anyio.to_thread.run_sync(_is_proved, draft, proof):
             proof = await verify(source, book, receipt, draft, context)
             await anyio.to_thread.run_sync(journal.put, Step.VERIFY, proof)
     if not receipt.copied:
         await anyio.to_thread.run_sync(_check_unchanged, source)
-    with watch.of(Step.PUBLISH):
+    with meter.of(Step.PUBLISH):
         publication = await publish(
             source, book, receipt, draft, proof, context, library=settings.library, another_name=naming.alternative
         )
@@ -304,22 +317,32 @@ async def run(source: Source, settings: PipelineSettings, context: StepContext, 
         publication=publication,
         files=tuple(source.files[index].path for index in book.order.files),
         bit_rate=draft.bit_rate,
-        seconds=watch.seconds,
+        seconds=meter.seconds,
+        cpu_seconds=meter.cpu_seconds,
+        peak_memory=meter.peak_memory,
         warnings=book.warnings + draft.warnings,
     )
 
 
-class _Stopwatch:
-    """How long each step took, in seconds."""
+class _Meter:
+    """How long each step took, and what workers spent on it."""
 
     def __init__(self) -> None:
         self.seconds: dict[Step, float] = {}
+        self.cpu_seconds: dict[Step, float] = {}
+        self.peak_memory = 0
+        self._step = Step.BACKUP
 
     @contextmanager
     def of(self, step: Step) -> Iterator[None]:
+        self._step = step
         began = time.monotonic()
         yield
         self.seconds[step] = time.monotonic() - began
+
+    def used(self, usage: Usage) -> None:
+        self.cpu_seconds[self._step] = self.cpu_seconds.get(self._step, 0.0) + usage.cpu_seconds
+        self.peak_memory = max(self.peak_memory, usage.peak_memory)
 
 
 async def _backup(source: Source, settings: PipelineSettings, context: StepContext) -> BackupReceipt:

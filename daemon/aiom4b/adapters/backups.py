@@ -55,7 +55,7 @@ def claimed(staged: str) -> AbstractContextManager[None]:
     busy = Transient(
         "backup.busy",
         "Another process is backing up the same source to the same place.",
-        remedy="Wait for it to finish; it is tried again later.",
+        remedy="Wait for it to finish. The service tries again later; a command has to be given again.",
         path=staged,
     )
     return locked(f"{staged}.lock", busy)

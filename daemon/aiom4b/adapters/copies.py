@@ -108,7 +108,7 @@ def _copied(copies: Sequence[Copy], descriptors: ExitStack, on_bytes: Callable[[
             raise Transient(
                 "backup.readback",
                 f"The copy {displayable(copy.destination)} does not read back as it was written.",
-                remedy="Check the disk, its cable and the memory of the machine; the copy is made again later.",
+                remedy="Check the disk, its cable and the memory of the machine, then try again.",
                 path=copy.destination,
             )
     return tuple(copied for _, _, copied in written)
@@ -166,6 +166,6 @@ def _changed(path: str) -> Transient:
     return Transient(
         "source.changed",
         f"{displayable(path)} changed since it was looked at.",
-        remedy="Let the copying or editing there finish; the folder is then looked at again by itself.",
+        remedy="Let the copying or editing there finish. The service then looks at it again by itself; a command has to be given again.",
         path=path,
     )

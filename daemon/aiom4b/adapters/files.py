@@ -54,7 +54,7 @@ def translated(path: str, doing: str) -> Iterator[None]:
     """Turn an OSError of the block into one of our errors, naming ``path`` and what we were ``doing`` ("reading").
 
     Raises Transient ``space.full`` and ``file.io``; NeedsAttention ``file.not_permitted``, ``file.missing``,
-    ``file.name_too_long``, ``file.exists`` and, for whatever else the system says, ``file.error``.
+    ``file.name_too_long``, ``file.exists``, ``file.other_volume`` and, for whatever else the system says, ``file.error``.
     """
     try:
         yield
@@ -66,10 +66,10 @@ def _verdict(error: OSError, path: str, doing: str) -> Aiom4bError:
     reason = f"Failed while {doing} {displayable(path)}: {error.strerror or error}."
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            remedy = "Free some space (or inodes, or quota) on that file system; the work then goes on by itself."
+            remedy = "Free some space (or inodes, or quota) on that file system. The service then goes on by itself; a command has to be given again."
             return Transient("space.full", reason, remedy=remedy, path=path)
         case errno.EIO | errno.ESTALE | errno.ETIMEDOUT:
-            remedy = "Check the disk and the network mount; it is tried again later."
+            remedy = "Check the disk and the network mount. The service tries again later; a command has to be given again."
             return Transient("file.io", reason, remedy=remedy, path=path)
         case errno.EACCES | errno.EPERM | errno.EROFS:
             remedy = "Give the user that aiom4b runs as the right to do so, and check that the volume is not read-only."
@@ -77,6 +77,9 @@ def _verdict(error: OSError, path: str, doing: str) -> Aiom4bError:
         case errno.ENOENT | errno.ENOTDIR:
             remedy = "Check the path, and that its volume is mounted."
             return NeedsAttention("file.missing", reason, remedy=remedy, path=path, exit=Exit.NOT_FOUND)
+        case errno.EXDEV:
+            remedy = "Nothing can move between file systems in one step: put no mount, subvolume or share of its own below the directories that aiom4b writes to, or name that place itself in the settings."
+            return NeedsAttention("file.other_volume", reason, remedy=remedy, path=path)
         case errno.ENAMETOOLONG:
             remedy = "Shorten the name: most file systems take 255 bytes a name and 4096 a path."
             return NeedsAttention("file.name_too_long", reason, remedy=remedy, path=path)
@@ -327,6 +330,26 @@ def make_directories(path: str) -> None:
             if not os.path.isdir(path):
                 raise
         fsync_directory(parent)
+
+
+def make_heir(path: str, home: str) -> None:
+    """Make a folder with the group and the default ACL of what is made in ``home``, on the same file system; else as above.
+
+    A book and a backup are made in a hidden folder that may be older than what their owner has since set on the directory
+    where they appear, and moving changes neither. Only the system can give both to a folder, when it makes one.
+    """
+    born = os.path.join(home, f"{HIDDEN}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}")
+    with translated(path, "making the folder"):
+        with suppress(FileExistsError):  # left by a process that was killed here
+            os.mkdir(born)
+        try:
+            os.rename(born, path)
+        except OSError:
+            if not os.path.isdir(path):  # another process was quicker
+                raise
+            with suppress(OSError):
+                os.rmdir(born)
+        fsync_directory(os.path.dirname(path))
 
 
 def fsync_directory(path: str) -> None:

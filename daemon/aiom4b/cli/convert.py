@@ -198,8 +198,9 @@ class _Bars:
             return
         line = outcome.finished.plan.timeline
         length = line.samples / line.sample_rate
+        count = len(outcome.finished.plan.chapters)
         output.talk(
-            f"published: {where}\n  {_clock(length)}, {len(outcome.finished.plan.chapters)} chapters, in"
+            f"published: {where}\n  {_clock(length)}, {count} chapter{'s' if count != 1 else ''}, in"
             f" {outcome.seconds:.1f} s ({length / outcome.seconds:.0f}× real time)",
             style="green",
             to=self._console,

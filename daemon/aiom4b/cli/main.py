@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import aiom4b
-from aiom4b.cli import backups, config, convert, output, verify
+from aiom4b.cli import backups, config, convert, jobs, output, run, service, verify, watch
 
 app = typer.Typer(
     name="aiom4b",
@@ -15,8 +15,19 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(run.run)
 app.command()(convert.convert)
 app.command()(verify.verify)
+app.command()(service.status)
+app.command()(watch.watch)
+app.command("list")(service.list_)
+app.command()(service.submit)
+app.command()(service.scan)
+app.command()(service.pause)
+app.command()(service.resume)
+app.command()(service.reload)
+app.command()(service.forget)
+app.add_typer(jobs.app)
 app.add_typer(backups.app)
 app.add_typer(config.app)
 

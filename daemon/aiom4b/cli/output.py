@@ -23,6 +23,11 @@ def print_json(document: Mapping[str, Any]) -> None:
     _write(logs.json_text(document, indent=2))
 
 
+def print_json_line(document: Mapping[str, Any]) -> None:
+    """Write one JSON document on a line of its own, as one of many, else as `print_json` does."""
+    _write(logs.json_text(document))
+
+
 def print_text(text: str) -> None:
     """Write lines of data to stdout; nothing in them can drive the terminal."""
     _write(_safe(text))

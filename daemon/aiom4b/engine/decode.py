@@ -119,27 +119,35 @@ class Decoder:
     def _mp3(self, wanted: Stretch) -> Iterator[Pcm]:
         """Yield all samples of the frames that the stretch touches."""
         audio = wanted.recording.audio
-        decoder = av.CodecContext.create("mp3float", "r")
-        assert isinstance(decoder, av.AudioCodecContext)
         first = _first_frame(audio, wanted.start)
         last = -(-(audio.start_skip + wanted.stop) // audio.samples_per_frame)
-        for before in wanted.before:
-            for packet in _mp3_frames(before, before.anchor[0], before.audio.frames):
-                self._decode(decoder, packet, audio.samples_per_frame)
         warm = max(0, first - PREROLL_FRAMES)
-        batch: list[av.AudioFrame | None] = []
-        begin = first
-        for number, packet in enumerate(_mp3_frames(wanted.recording, warm, last), warm):
-            frame = self._decode(decoder, packet, audio.samples_per_frame)
-            if number < first:
-                continue
-            batch.append(frame)
-            if len(batch) == _BATCH:
-                yield self._pcm(batch, wanted.recording, begin)
-                begin += len(batch)
-                batch.clear()
-        if batch:
-            yield self._pcm(batch, wanted.recording, begin)
+        packets = [packet for one in wanted.before for packet in _mp3_frames(one, one.anchor[0], one.audio.frames)]
+        unheard = len(packets) + first - warm
+        packets += _mp3_frames(wanted.recording, warm, last)
+        decoder = _mp3_decoder()
+        for begin in range(0, len(packets), _BATCH):
+            batch = packets[begin : begin + _BATCH]
+            frames = self._decode_at_once(decoder, batch, audio.samples_per_frame)
+            if frames is None:
+                decoder = _mp3_decoder()
+                for packet in packets[max(0, begin - PREROLL_FRAMES) : begin]:
+                    self._decode(decoder, packet, audio.samples_per_frame)
+                frames = [self._decode(decoder, packet, audio.samples_per_frame) for packet in batch]
+            drop = max(0, unheard - begin)
+            if drop < len(frames):
+                yield self._pcm(frames[drop:], wanted.recording, first + begin + drop - unheard)
+
+    def _decode_at_once(
+        self, decoder: av.AudioCodecContext, packets: Sequence[bytes], samples: int
+    ) -> Sequence[av.AudioFrame | None] | None:
+        """Decode MP3 frames in one call, which saves a sixth; None when one of them is bad, for then it isn't known which."""
+        try:
+            frames = decoder.decode(av.Packet(b"".join(packets)))
+        except av.error.FFmpegError:
+            return None
+        whole = len(frames) == len(packets) and all(frame.samples == samples for frame in frames)
+        return frames if whole else None
 
     def _decode(self, decoder: av.AudioCodecContext, packet: bytes, samples: int) -> av.AudioFrame | None:
         """Decode one packet; None when nothing whole came out."""
@@ -183,6 +191,12 @@ class Decoder:
             frame = self._decode(decoder, packet, audio.samples_per_frame)
             if number >= first:
                 yield self._pcm([frame], wanted.recording, number)
+
+
+def _mp3_decoder() -> av.AudioCodecContext:
+    decoder = av.CodecContext.create("mp3float", "r")
+    assert isinstance(decoder, av.AudioCodecContext)
+    return decoder
 
 
 def _mp3_frames(recording: Recording, start: int, stop: int) -> Iterator[bytes]:

@@ -125,7 +125,6 @@ def _chapters(request: MuxRequest) -> list[av.container.Chapter]:
 
 
 def _write(request: MuxRequest, container: OutputContainer, stream: av.AudioStream) -> tuple[MuxedPiece, ...]:
-    clock = Fraction(1, request.sample_rate)
     total = sum(piece.packets for piece in request.pieces)
     position = -request.priming
     number = 0
@@ -135,8 +134,7 @@ def _write(request: MuxRequest, container: OutputContainer, stream: av.AudioStre
         payload = count = 0
         for data in _checked(piece):
             packet = av.Packet(data)
-            packet.stream = stream
-            packet.time_base = clock
+            packet.stream = stream  # whose clock counts, since the packet names none
             packet.pts = packet.dts = position
             number += 1
             packet.duration = request.block if number < total else request.samples - position

@@ -102,6 +102,7 @@ class WorkerPool:
         self._many = _Bench(self.size, tasks_each=0)
         # Muxing a long book leaves its process with hundreds of megabytes: such a worker ends after one task.
         self._once = _Bench(1, tasks_each=1)
+        self._held = False
         self.crashes = 0
 
     async def run(
@@ -111,8 +112,9 @@ class WorkerPool:
         rank: Rank = Rank(),
         audio_seconds: float = 0.0,
         single_use: bool = False,
+        meter: Callable[[worker.Usage], None] | None = None,
     ) -> T:
-        """Return ``function(*args)``, computed in a worker process.
+        """Return ``function(*args)``, computed in a worker process; ``meter`` is told what that cost.
 
         ``function`` is found by its name in its module; arguments and result are pickled. The task is killed when it takes
         longer than a minute plus the length of its audio. Raises what the function raised if that is an error of ours;
@@ -154,7 +156,20 @@ class WorkerPool:
         if isinstance(outcome, worker.Failed):
             raise outcome.error()
         assert isinstance(outcome, worker.Done)
+        if meter is not None:
+            meter(outcome.usage)
         return outcome.value  # type: ignore[return-value]  # pickled there and back: its type is the function's
+
+    def hold(self, held: bool) -> None:
+        """Begin no task any more, or go on with those that wait; what has begun is brought to its end."""
+        self._held = held
+        if not held:
+            for bench in (self._many, self._once):
+                self._feed(bench)
+
+    def healthy(self) -> bool:
+        """Whether those who hand out the work live: a pool whose threads died would wait for ever."""
+        return all(bench.processes is None or bench.processes.active for bench in (self._many, self._once))
 
     def close(self) -> None:
         """End all workers now, whatever they do."""
@@ -168,7 +183,7 @@ class WorkerPool:
         if bench.retirement is not None:
             bench.retirement.cancel()
             bench.retirement = None
-        while bench.heap and len(bench.running) < bench.size:
+        while bench.heap and len(bench.running) < bench.size and not self._held:
             waiting = heapq.heappop(bench.heap)
             ticket = waiting.key[1]
             bench.running.add(ticket)

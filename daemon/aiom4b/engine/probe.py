@@ -110,7 +110,7 @@ def examine(path: str, limits: ProbeLimits) -> Examined:
     """
     descriptor = files.open_regular(path)
     try:
-        with files.translated(path, "read"):
+        with files.translated(path, "reading"):
             before = files.identity(os.fstat(descriptor))
             try:
                 examined = _examine(path, descriptor, before, limits)

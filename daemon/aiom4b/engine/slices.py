@@ -45,7 +45,7 @@ class Slices:
                 raise Transient(
                     "source.changed",
                     "This file became shorter while it was read.",
-                    remedy="Wait until nothing writes to it any more; it is tried again.",
+                    remedy="Wait until nothing writes to it any more. The service then looks at it again by itself; a command has to be given again.",
                 )
             pieces.append(piece)
             start += len(piece)

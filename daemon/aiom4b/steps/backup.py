@@ -18,7 +18,7 @@ import anyio.to_thread
 from aiom4b.adapters import backups
 from aiom4b.adapters.backup_format import MANIFEST, BackupSet, StoredFile, stored_path
 from aiom4b.adapters.copies import Copied, Copy, copy_all
-from aiom4b.adapters.files import check_writable, hash_file, make_directories
+from aiom4b.adapters.files import check_writable, hash_file, make_directories, make_heir
 from aiom4b.adapters.space import SpaceLedger
 from aiom4b.errors import NeedsAttention, Transient
 from aiom4b.models import BackupReceipt, CopiedFile, FileIdentity, Name, Progress, Sha256, Source, Step
@@ -72,6 +72,7 @@ async def backup(
         if made is None:
             await work.in_thread(held.enter_context, ledger.reserve(directory, _needed(wanted)))
             try:
+                await work.in_thread(make_heir, staged, directory)
                 files = await _copied(source, wanted, staged, work)
                 plan = BackupSet(
                     root=staged,

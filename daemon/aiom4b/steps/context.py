@@ -11,6 +11,7 @@ import anyio
 import aiom4b
 from aiom4b.adapters.space import SpaceLedger
 from aiom4b.engine.pool import Rank, WorkerPool
+from aiom4b.engine.worker import Usage
 from aiom4b.errors import Aiom4bError
 from aiom4b.models import Clock, Name, Progress, now
 
@@ -28,7 +29,8 @@ class StepContext:
     """The tools of one book's steps.
 
     ``work_dir`` belongs to this book alone and lies in the library, so that publishing is a rename. ``rank`` says before
-    whom its tasks go. ``copies`` limits how many files are copied at once, over all books. ``report`` may be called often.
+    whom its tasks go. ``copies`` limits how many files are copied at once, over all books. ``report`` may be called often, ``meter`` hears
+    what each task of a worker cost.
     """
 
     work_dir: Name
@@ -38,12 +40,15 @@ class StepContext:
     ledger: SpaceLedger
     clock: Clock
     report: Callable[[Progress], None]
+    meter: Callable[[Usage], None] | None = None
 
     async def work(
         self, function: Callable[..., T], *args: object, audio_seconds: float = 0.0, single_use: bool = False
     ) -> T:
         """Return ``function(*args)`` from a worker process, in this book's rank; see ``WorkerPool.run``."""
-        return await self.pool.run(function, *args, rank=self.rank, audio_seconds=audio_seconds, single_use=single_use)
+        return await self.pool.run(
+            function, *args, rank=self.rank, audio_seconds=audio_seconds, single_use=single_use, meter=self.meter
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

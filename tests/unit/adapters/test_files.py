@@ -81,7 +81,8 @@ def test_a_name_can_be_shown_without_harm(name, shown):
         (errno.ENOTDIR, NeedsAttention, "file.missing", Exit.NOT_FOUND),
         (errno.ENAMETOOLONG, NeedsAttention, "file.name_too_long", Exit.FAILED),
         (errno.EEXIST, NeedsAttention, "file.exists", Exit.FAILED),
-        (errno.EXDEV, NeedsAttention, "file.error", Exit.FAILED),
+        (errno.EXDEV, NeedsAttention, "file.other_volume", Exit.FAILED),
+        (errno.ELOOP, NeedsAttention, "file.error", Exit.FAILED),
     ],
 )
 def test_what_the_system_refuses_becomes_a_verdict_with_a_remedy(number, kind, code, exit):

@@ -132,6 +132,28 @@ def test_a_damaged_frame_becomes_silence_and_is_counted(tmp_path, start):
     np.testing.assert_array_equal(mine[:, 1152 * 15 :], whole[:, end])  # it heals
 
 
+@pytest.mark.parametrize("kind", ["joint stereo", "mpeg-2 starved", "without a lame tag"])
+@pytest.mark.parametrize("numbers", [(10,), (63,), (64,), (100, 127, 128)])
+def test_damage_costs_what_it_costs_when_every_frame_is_decoded_by_itself(tmp_path, kind, numbers):
+    dirty = bytearray(mp3_of(kind))
+    for number in numbers:
+        offset, size = books.frame_places(bytes(dirty))[number]
+        dirty[offset + 4 : offset + size] = b"\xff" * (size - 4)
+    file = books.source_file(tmp_path, "a.mp3", bytes(dirty))
+    decoder = av.CodecContext.create("mp3float", "r")
+    expected, bad = [], 0
+    for offset, size in books.frame_places(bytes(dirty)):
+        try:
+            expected.append(decoder.decode(av.Packet(bytes(dirty[offset : offset + size])))[0].to_ndarray())
+        except av.error.FFmpegError:
+            expected.append(np.zeros((file.audio.channels, file.audio.samples_per_frame), np.float32))
+            bad += 1
+    whole = np.concatenate(expected, axis=1)[:, file.audio.start_skip :][:, : file.audio.samples]
+    mine, flaws = read(tmp_path, file, 0, file.audio.samples)
+    assert flaws == bad >= 1
+    np.testing.assert_array_equal(mine, whole)
+
+
 def test_damage_before_a_range_is_not_counted_in_it(tmp_path):
     clean = bytearray(mp3_of("without a lame tag"))
     offset, size = books.frame_places(bytes(clean))[60]

@@ -1,0 +1,354 @@
+"""How does the service live? Locks, database, socket and watcher in order; signals; and an orderly end."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import structlog
+
+from aiom4b import logs
+from aiom4b.adapters import files, volumes
+from aiom4b.app.claims import claimed
+from aiom4b.app.directories import prepare_directories
+from aiom4b.app.reload import merged
+from aiom4b.config import Settings, check_directories
+from aiom4b.control.listen import Listener, listeners
+from aiom4b.control.server import Server
+from aiom4b.control.service import Health, Reloaded, Service, Watcher
+from aiom4b.engine.pool import Rank
+from aiom4b.errors import Aiom4bError, Exit, Fatal
+from aiom4b.intake.inbox import Inbox
+from aiom4b.jobs.events import Events
+from aiom4b.jobs.job import EntryState, JobId, Problem, SourceEntry, Status
+from aiom4b.jobs.runner import Runner
+from aiom4b.jobs.scheduler import Accepted, Scheduler
+from aiom4b.jobs.store import Store
+from aiom4b.models import Name, OrderChoice, Source, now
+from aiom4b.steps.context import Resources
+from aiom4b.steps.examine import Finding
+from aiom4b.systemd import Notifier
+
+DATABASE = "aiom4b.db"
+_HOUSEKEEPING_SECONDS = 3600.0
+_STATUS_SECONDS = 1.0
+_CLOSING_SECONDS = 3.0
+# Looking at what was dropped goes before encoding: it is short, and whoever dropped it wants to see it accepted.
+_EXAMINING = Rank(priority=-1_000_000)
+
+log = structlog.get_logger()
+
+
+async def serve(load: Callable[[], Settings], *, once: bool) -> Exit:
+    """Run the service until a signal ends it, or with ``once`` until all that is there now is worked off.
+
+    ``load`` reads the settings, at the start and at each reload. Raises Fatal and others of ours when it can't start.
+    """
+    faulthandler.enable()
+    notifier = Notifier()
+    settings = load()
+    _prepare(settings)
+    paths = settings.paths
+    with claimed([one for one in (paths.state, paths.library, paths.source) if one is not None]):
+        store = await Store.open(os.path.join(paths.state, DATABASE), clock=now)
+        try:
+            if store.damaged_aside is not None:
+                log.warning("database.damaged", aside=store.damaged_aside)
+            await _check_volumes(store, settings)
+            async with _opened(paths.socket, settings) as sockets:
+                return await _Life(load, settings, store, sockets, notifier).run(once=once)
+        finally:
+            await store.close()
+            notifier.close()
+
+
+def _prepare(settings: Settings) -> None:
+    """Check the directories; only those in the state directory, and that itself, are made."""
+    if settings.paths.source is None:
+        raise Fatal(
+            "source.unset",
+            "It is not known which directory to watch.",
+            remedy="Say it with --source DIR, or set paths.source.",
+        )
+    with files.translated(settings.paths.state, "making the state directory"):
+        os.makedirs(settings.paths.state, mode=0o700, exist_ok=True)
+    files.check_writable(settings.paths.state)
+    prepare_directories(settings, [])
+
+
+async def _check_volumes(store: Store, settings: Settings) -> None:
+    """Mark library and backup as ours, unless one was ours before and lacks the mark: then its volume isn't mounted."""
+    assert settings.paths.library is not None
+    for directory in _written(settings):
+        known = f"known {directory}"
+        if await store.flag(known):
+            await volumes.Guard([directory]).check()
+        else:
+            await anyio.to_thread.run_sync(volumes.mark, directory)
+            await store.set_flag(known, True)
+
+
+def _written(settings: Settings) -> list[str]:
+    """Return the directories that books and backups are written to."""
+    assert settings.paths.library is not None
+    return [settings.paths.library, *([settings.paths.backup] if settings.backup.enabled else [])]
+
+
+@asynccontextmanager
+async def _opened(path: str, settings: Settings) -> AsyncIterator[tuple[Listener, ...]]:
+    sockets = listeners(path, settings.api, os.environ)
+    try:
+        yield sockets
+    finally:
+        for one in sockets:
+            one.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What the inbox needs of those who do the work and those who keep the records."""
+
+    scheduler: Scheduler
+    store: Store
+
+    async def accept(self, source: Source, entry: Name, /) -> Accepted:
+        return await self.scheduler.accept(source, entry)
+
+    async def withdraw(self, job_id: JobId, problem: Problem, /, *, vanished: bool) -> bool:
+        return await self.scheduler.withdraw(job_id, problem, vanished=vanished)
+
+    async def entries(self) -> Sequence[SourceEntry]:
+        return await self.store.entries()
+
+    async def put_entry(self, entry: SourceEntry, /) -> None:
+        await self.store.put_entry(entry)
+
+    async def drop_entry(self, name: Name, /) -> None:
+        await self.store.drop_entry(name)
+
+
+class _Life:
+    """The parts of one running service, and what joins them."""
+
+    def __init__(
+        self,
+        load: Callable[[], Settings],
+        settings: Settings,
+        store: Store,
+        sockets: tuple[Listener, ...],
+        notifier: Notifier,
+    ) -> None:
+        self._load = load
+        self._settings = settings
+        self._store = store
+        self._notifier = notifier
+        self._resources = Resources.of(settings.encode.workers)
+        self._guard = volumes.Guard(_written(settings))
+        self._runner = Runner(self._resources, lambda: self._settings, self._guard)
+        self._events = Events(now, store.reserve_event_ids)
+        self._scheduler = Scheduler(
+            store, self._events, self._runner, lambda: self._settings, clock=now, monotonic=time.monotonic
+        )
+        assert settings.paths.source is not None
+        self._inbox = Inbox(
+            source=settings.paths.source,
+            settings=lambda: self._settings.watch,
+            examine=self._examine,
+            jobs=_Desk(self._scheduler, store),
+            publish=self._events.publish,
+            clock=now,
+            monotonic=time.monotonic,
+        )
+        self._server = Server(
+            Service(
+                store=store,
+                scheduler=self._scheduler,
+                events=self._events,
+                settings=lambda: self._settings,
+                health=self._health,
+                scan=self._inbox.scan,
+                reload=self._reload,
+                started=now(),
+                clock=now,
+            ),
+            sockets,
+        )
+        self._stop = anyio.Event()
+
+    async def run(self, *, once: bool) -> Exit:
+        """Live until a signal, or with ``once`` until nothing is left to do."""
+        try:
+            await self._events.start()
+            recovered = await self._store.recover(now())
+            log.info("service.starting", recovered=len(recovered), once=once)
+            async with anyio.create_task_group() as group:
+                await group.start(self._signals)
+                serving = anyio.Event()
+                await group.start(self._serve, serving)
+                async with anyio.create_task_group() as work:
+                    work.start_soon(self._scheduler.run, name="scheduler")
+                    work.start_soon(self._inbox.run, name="inbox")
+                    work.start_soon(self._keep_house, name="housekeeping")
+                    work.start_soon(self._tell_status, name="status line")
+                    work.start_soon(self._feed_watchdog, name="watchdog")
+                    self._notifier.ready()
+                    log.info("service.ready", source=self._settings.paths.source, library=self._settings.paths.library)
+                    outcome = await self._until_done() if once else await self._until_stopped()
+                    self._notifier.stopping()
+                    log.info("service.stopping")
+                    work.cancel_scope.cancel()
+                self._events.close()
+                self._server.stop()
+                group.cancel_scope.deadline = anyio.current_time() + _CLOSING_SECONDS
+                await serving.wait()
+                group.cancel_scope.cancel()
+            return outcome
+        finally:
+            self._events.close()
+            self._resources.pool.close()
+
+    async def _until_stopped(self) -> Exit:
+        await self._stop.wait()
+        return Exit.DONE
+
+    async def _until_done(self) -> Exit:
+        """Wait until all that is in the source has been worked off, or until we are stopped."""
+        done = False
+
+        async def work_off() -> None:
+            nonlocal done
+            await self._inbox.quiet()
+            await self._scheduler.idle()
+            done = True
+            self._stop.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(work_off)
+            await self._stop.wait()
+            group.cancel_scope.cancel()
+        if not done:
+            return Exit.FAILED
+        entries = await self._store.entries()
+        return Exit.DONE if all(entry.state is EntryState.DONE for entry in entries) else Exit.FAILED
+
+    # --- what joins the parts ------------------------------------------------------------------------------------------
+
+    async def _examine(self, path: str) -> tuple[Finding, ...]:
+        return await self._runner.examine([path], order=OrderChoice.AUTO, merge=False, rank=_EXAMINING)
+
+    async def _reload(self) -> Reloaded:
+        """Read the settings anew and put in force what can be; raises InvalidSettings and keeps the old ones else."""
+        new = await anyio.to_thread.run_sync(self._load)
+        check_directories(new, [])
+        settings, changed, waiting = merged(self._settings, new)
+        logs.configure(settings.log.level, settings.log.format, file=settings.log.file)
+        self._settings = settings
+        log.info("service.reloaded", changed=list(changed), needs_restart=list(waiting))
+        self._events.publish("service.reloaded", changed=list(changed), needs_restart=list(waiting))
+        self._scheduler.wake()
+        self._inbox.scan()
+        return Reloaded(changed=changed, needs_restart=waiting)
+
+    async def _health(self) -> Health:
+        watcher = self._inbox.health()
+        reasons = []
+        if watcher.reason:
+            reasons.append(watcher.reason)
+        missing = await anyio.to_thread.run_sync(self._guard.missing)
+        reasons += [f"{files.displayable(path)} is not there: its volume seems not to be mounted." for path in missing]
+        try:
+            await self._store.check()
+        except Aiom4bError as error:
+            reasons.append(error.reason)
+        return Health(
+            ok=not reasons,
+            reasons=tuple(reasons),
+            watcher=Watcher(
+                mode=watcher.mode,
+                state=watcher.state,
+                reason=watcher.reason or None,
+                entries=watcher.entries,
+                last_scan=watcher.last_scan,
+            ),
+            workers=self._resources.pool.size,
+            worker_crashes=self._resources.pool.crashes,
+        )
+
+    async def _serve(
+        self, ended: anyio.Event, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        try:
+            await self._server.run(task_status=task_status)
+        finally:
+            ended.set()
+
+    # --- service tasks -------------------------------------------------------------------------------------------------
+
+    async def _signals(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    await self._reload_by_signal()
+                elif self._stop.is_set():
+                    self._resources.pool.close()
+                    os._exit(128 + number)  # asked twice: now
+                else:
+                    self._stop.set()
+
+    async def _reload_by_signal(self) -> None:
+        self._notifier.reloading()
+        try:
+            await self._reload()
+        except Aiom4bError as error:
+            log.error("service.not_reloaded", code=error.code, reason=error.reason, remedy=error.remedy)
+        self._notifier.ready()
+
+    async def _keep_house(self) -> None:
+        """Once an hour, forget what is too old."""
+        while True:
+            await anyio.sleep(_HOUSEKEEPING_SECONDS)
+            days = self._settings.jobs.history_days
+            if days:
+                await self._scheduler.clear([status for status in Status if status.ended], timedelta(days=days))
+
+    async def _tell_status(self) -> None:
+        """Keep the line of `systemctl status` up to date, once a second at most, and only when something happens."""
+        events = self._events.since(None)
+        while True:
+            self._notifier.status(await self._status_line())
+            await anyio.sleep(_STATUS_SECONDS)
+            if await anext(events, None) is None:
+                return
+
+    async def _status_line(self) -> str:
+        counts = await self._store.counts()
+        working = [
+            f"converting “{files.displayable(job.name)}” {job.progress:.0f} %" for job in self._scheduler.in_work()
+        ]
+        waiting = [
+            f"{counts[status]} {status}" for status in (Status.QUEUED, Status.WAITING, Status.FAILED) if counts[status]
+        ]
+        if self._scheduler.paused:
+            waiting.insert(0, "paused")
+        return " · ".join([*working, *waiting]) or "idle"
+
+    async def _feed_watchdog(self) -> None:
+        """Tell systemd that loop, database and workers live: as long as each of them answers."""
+        period = self._notifier.watchdog_seconds
+        if period is None:
+            return
+        while True:
+            await self._store.check()
+            if self._resources.pool.healthy():
+                self._notifier.alive()
+            await anyio.sleep(period)

@@ -1,0 +1,364 @@
+"""How does the command line ask the service? HTTP over its Unix socket; what goes wrong becomes one of our errors."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json as json_format
+import os
+import queue
+import socket as sockets
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+from urllib.parse import urlencode
+
+import typer
+
+from aiom4b.cli import output
+from aiom4b.errors import Aiom4bError, Exit, NeedsAttention, Transient
+
+Socket = Annotated[
+    str | None,
+    typer.Option("--socket", metavar="PATH", help="The service's socket, where it isn't in its usual place."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, errors too.")]
+Document = dict[str, Any]
+"""A JSON object as the service sent it."""
+
+VARIABLE = "AIOM4B_PATHS__SOCKET"
+SYSTEM_SOCKET = "/run/aiom4b/aiom4b.sock"
+TIMEOUT = 30.0
+"""Seconds that the service may be silent within an answer. It answers in milliseconds, also when all cores are busy."""
+STREAM_TIMEOUT = 60.0
+"""Seconds that a stream of events may be silent: the service sends a sign of life at least every 15."""
+PAGE = 500
+"""Items that are asked for at once; the service gives no more."""
+_START = "Start it with `systemctl start aiom4b`, or `aiom4b run` in a terminal; --socket names another place."
+
+_EXITS = {
+    401: Exit.NOT_PERMITTED,
+    403: Exit.NOT_PERMITTED,
+    404: Exit.NOT_FOUND,
+    429: Exit.TRY_LATER,
+    503: Exit.TRY_LATER,
+}
+# What HTTP has no status of its own for: 422 says no more than that the command can't be carried out.
+_KINDS = {"request": Exit.USAGE, "config": Exit.CONFIGURATION}
+
+
+@contextmanager
+def asking(socket: str | None, *, json: bool) -> Iterator[Client]:
+    """Give a command its client, and turn what is raised inside into an answer and an exit code (``typer.Exit``).
+
+    Ctrl-C ends the command with 130; the service goes on with whatever it was told.
+    """
+    try:
+        yield Client(socket)
+    except Aiom4bError as error:
+        output.fail(error, json)
+    except KeyboardInterrupt:
+        output.fail(
+            Transient(
+                "client.interrupted",
+                "Interrupted. The service goes on with what it was told.",
+                remedy="`aiom4b status` shows what it is doing.",
+                exit=Exit.INTERRUPTED,
+            ),
+            json,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened in the service: ``id`` rises, ``event`` is ``job.started`` and the like, or ``reset``."""
+
+    id: int | None
+    event: str
+    data: Document
+
+
+class Client:
+    """The service's HTTP interface. Nothing is connected until something is asked; every request stands alone.
+
+    Each request raises Transient ``service.absent`` (exit 3) when no service answers, ``service.silent`` and
+    ``service.lost`` when it stops in the middle; NeedsAttention ``service.not_permitted`` (exit 77),
+    ``service.socket`` and ``service.unclear``; and what the service itself refuses with the service's own code and remedy.
+    """
+
+    def __init__(self, socket: str | None) -> None:
+        """Ask at ``socket``, else $AIOM4B_PATHS__SOCKET, else whoever answers first.
+
+        The places are this user's service, the system's, and ``paths.socket`` of the settings.
+        """
+        named = socket or os.environ.get(VARIABLE)
+        self._named = bool(named)
+        self._places = (os.path.abspath(os.path.expanduser(named)),) if named else _usual_places()
+
+    def get(self, path: str, **query: Any) -> Document:
+        """Ask for a resource below ``/api/v1``; a list in ``query`` is given as several values, None is left out."""
+        given = {key: value for key, value in query.items() if value is not None}
+        return self._ask("GET", f"{path}?{urlencode(given, doseq=True)}" if given else path)
+
+    def every(self, path: str) -> list[Document]:
+        """Return all items of a list, page by page; one that moved on to the next page meanwhile is there once."""
+        items: dict[str, Document] = {}
+        offset, total = 0, 1
+        while offset < total:
+            answer = self.get(path, limit=PAGE, offset=offset)
+            items |= {item.get("id") or item.get("name_b64") or item["name"]: item for item in answer["items"]}
+            offset, total = offset + PAGE, answer["total"]
+        return list(items.values())
+
+    def find(self, path: str) -> Document | None:
+        """Ask for a resource that may be gone by now: None if so."""
+        try:
+            return self.get(path)
+        except Aiom4bError as error:
+            if error.exit is not Exit.NOT_FOUND:
+                raise
+            return None
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Document:
+        """Send a command below ``/api/v1`` and return what it says."""
+        return self._ask("POST", path, body)
+
+    def delete(self, path: str) -> Document:
+        """Delete a resource below ``/api/v1``."""
+        return self._ask("DELETE", path)
+
+    def stream(self, after: int | None = None) -> Stream:
+        """Return the events after ``after``, else from now on; the caller closes it (``with``)."""
+        headers = {"Accept": "text/event-stream"}
+        if after is not None:
+            headers["Last-Event-ID"] = str(after)
+        connection = self._sent("GET", "events", None, headers, STREAM_TIMEOUT)
+        carrier = connection.sock  # getresponse lets go of it where the answer ends with the connection
+        with _lost(connection):
+            response = connection.getresponse()
+            if response.status != 200:
+                _answer(response)
+                raise _unclear()
+        return Stream(carrier, response)
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Document:
+        connection = self._sent(method, path, body, {"Accept": "application/json"}, TIMEOUT)
+        with _lost(connection):
+            answer = _answer(connection.getresponse())
+        connection.close()
+        return answer
+
+    def _sent(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: dict[str, str], timeout: float
+    ) -> http.client.HTTPConnection:
+        data = None
+        if body is not None:
+            data = json_format.dumps(body).encode("ascii")
+            headers["Content-Type"] = "application/json"
+        connection = http.client.HTTPConnection("localhost", timeout=timeout)
+        connection.sock = self._connected(timeout)
+        with _lost(connection):
+            connection.request(method, f"/api/v1/{path}", data, headers)
+        return connection
+
+    def _connected(self, timeout: float) -> sockets.socket:
+        for place in self._places:
+            if (found := _connect(place, timeout)) is not None:
+                return found
+        if self._named:
+            raise _absent(self._places)
+        # Reading the settings takes longer than the answer: only where nothing was found without them.
+        configured = _configured(self._places)
+        if configured not in self._places and (found := _connect(configured, timeout)) is not None:
+            return found
+        raise _absent((*self._places, configured))
+
+
+class Stream:
+    """Events as they happen. A thread of its own reads them, so that whoever waits can do something else meanwhile."""
+
+    def __init__(self, connection: sockets.socket, response: http.client.HTTPResponse) -> None:
+        self._connection = connection
+        self._response = response
+        self._heard: queue.SimpleQueue[Event | Aiom4bError] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, name="events", daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # the service may have gone first
+            self._connection.shutdown(sockets.SHUT_RDWR)
+        self._reader.join()
+        self._response.close()
+        self._connection.close()
+
+    def take(self, timeout: float) -> list[Event]:
+        """Return all that was heard, after at most ``timeout`` seconds: [] if nothing was.
+
+        Raises Transient ``service.lost`` once the stream has ended and all of it was taken.
+        """
+        events: list[Event] = []
+        while True:
+            try:
+                item = self._heard.get(timeout=timeout) if not events else self._heard.get_nowait()
+            except queue.Empty:
+                return events
+            if isinstance(item, Event):
+                events.append(item)
+                continue
+            if not events:
+                raise item
+            self._heard.put(item)  # nothing comes after it: it is told by the next call
+            return events
+
+    def _read(self) -> None:
+        try:
+            for event in events_of(self._response):
+                self._heard.put(event)
+            self._heard.put(_gone())
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            lost = _gone()
+            lost.__cause__ = error
+            self._heard.put(lost)
+
+
+def given(name: str) -> str | dict[str, str]:
+    """Return a name or path as the service takes it: bytes that are not UTF-8 in base64."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return {"name_b64": base64.b64encode(os.fsencode(name)).decode("ascii")}
+    return name
+
+
+def exact(shown: str, name_b64: str | None) -> str:
+    """Return a name of the service as ``os.fsdecode`` gives it, from what is shown of it and its bytes in base64, if any."""
+    return shown if name_b64 is None else os.fsdecode(base64.b64decode(name_b64))
+
+
+def events_of(lines: Iterator[bytes] | http.client.HTTPResponse) -> Iterator[Event]:
+    """Read the text/event-stream format (WHATWG HTML, section 9.2), as far as our service speaks it."""
+    id, name, data = None, "message", ""
+    for line in lines:
+        field, _, value = line.decode().rstrip("\r\n").partition(":")
+        value = value.removeprefix(" ")
+        if field == "id":
+            id = int(value)
+        elif field == "event":
+            name = value
+        elif field == "data":
+            data += value
+        elif not field and not value and data:
+            yield Event(id=id, event=name, data=json_format.loads(data))
+            name, data = "message", ""
+
+
+def _usual_places() -> tuple[str, ...]:
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    own = (os.path.join(runtime, "aiom4b", "aiom4b.sock"),) if os.path.isabs(runtime) else ()
+    return (*own, SYSTEM_SOCKET)
+
+
+def _connect(place: str, timeout: float) -> sockets.socket | None:
+    """Return a connection, or None where nobody listens."""
+    connection = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(place)
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+        connection.close()
+        return None
+    except PermissionError as error:
+        connection.close()
+        raise NeedsAttention(
+            "service.not_permitted",
+            f"You may not talk to the service at {place}.",
+            remedy="Become a member of the group that owns the socket (usually aiom4b), and log in again.",
+            path=place,
+            exit=Exit.NOT_PERMITTED,
+        ) from error
+    except OSError as error:
+        connection.close()
+        raise NeedsAttention(
+            "service.socket",
+            f"The socket {place} can't be used: {error.strerror or error}.",
+            remedy="Name the service's socket with --socket; its path may have 107 bytes at most.",
+            path=place,
+        ) from error
+    return connection
+
+
+def _configured(tried: tuple[str, ...]) -> str:
+    from aiom4b.config import InvalidSettings, load
+
+    try:
+        return load(None, {}).paths.socket
+    except InvalidSettings as error:
+        raise _absent(tried, " The settings can't be read either: `aiom4b config check` shows why.") from error
+
+
+def _absent(places: tuple[str, ...], further: str = "") -> Transient:
+    where = " or ".join(dict.fromkeys(places))
+    reason = f"No service answers at {where}.{further}"
+    return Transient("service.absent", reason, remedy=_START, exit=Exit.NO_DAEMON)
+
+
+def _gone() -> Transient:
+    return Transient(
+        "service.lost", "The service ended the connection.", remedy="See with `aiom4b status` whether it is running."
+    )
+
+
+def _unclear() -> NeedsAttention:
+    return NeedsAttention(
+        "service.unclear",
+        "What answers at the socket is not aiom4b, or of another version.",
+        remedy="Restart the service after an update; --socket names another place.",
+    )
+
+
+@contextmanager
+def _lost(connection: http.client.HTTPConnection) -> Iterator[None]:
+    """Close the connection if anything is raised, in our own words where it is about the connection."""
+    try:
+        yield
+    except TimeoutError as error:
+        connection.close()
+        raise Transient(
+            "service.silent",
+            "The service doesn't answer.",
+            remedy="Try again; if that doesn't help, look into its log and restart it.",
+        ) from error
+    except (OSError, http.client.IncompleteRead) as error:
+        connection.close()
+        raise _gone() from error
+    except http.client.HTTPException as error:
+        connection.close()
+        raise _unclear() from error
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _answer(response: http.client.HTTPResponse) -> Document:
+    """Return the document, or raise what it says is wrong."""
+    data = response.read()
+    if response.status == 204:
+        return {}
+    try:
+        document = json_format.loads(data)
+    except ValueError as error:
+        raise _unclear() from error
+    if not isinstance(document, dict):
+        raise _unclear()
+    if response.status < 400:
+        return document
+    if not isinstance(document.get("code"), str) or not isinstance(document.get("detail"), str):
+        raise _unclear()
+    exit = _EXITS.get(response.status) or _KINDS.get(document["code"].partition(".")[0], Exit.FAILED)
+    kind = Transient if exit is Exit.TRY_LATER else NeedsAttention
+    raise kind(document["code"], document["detail"], remedy=document.get("remedy") or "", exit=exit)

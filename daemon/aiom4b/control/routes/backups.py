@@ -1,0 +1,92 @@
+"""What can be done with backups from outside? Listing, verifying, and bringing one back into the source directory."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Path
+
+from aiom4b.adapters import backups
+from aiom4b.adapters.backup_format import BackupSet
+from aiom4b.adapters.files import displayable, translated
+from aiom4b.control.problems import documented
+from aiom4b.control.routes.parts import Limit, Offset, TheService
+from aiom4b.control.schemas import answers, names, requests
+from aiom4b.errors import Exit, NeedsAttention
+
+router = APIRouter(tags=["backups"])
+Id = Annotated[str, Path(description="The name of the backup's folder.")]
+
+
+@router.get("/backups")
+async def list_backups(service: TheService, limit: Limit = 100, offset: Offset = 0) -> answers.BackupsDocument:
+    """List the complete backups, the oldest first."""
+    directory = service.settings().paths.backup
+    found = await anyio.to_thread.run_sync(_sets, directory)
+    items = [answers.BackupDocument.of(made) for made in found[offset : offset + limit]]
+    return answers.BackupsDocument(items=items, total=len(found), limit=limit, offset=offset)
+
+
+@router.post("/backups/{id}/verify", responses=documented(404))
+async def verify(id: Id, service: TheService) -> answers.VerifiedDocument:
+    """Read every file of a backup from the disk and compare it. Answers when that is done: about 10 s for each GB."""
+    path = await anyio.to_thread.run_sync(_place, service.settings().paths.backup, id)
+    findings = await anyio.to_thread.run_sync(backups.verify_set, path)
+    return answers.VerifiedDocument(id=id, ok=not findings, findings=[displayable(one) for one in findings])
+
+
+@router.post("/backups/{id}/restore", responses=documented(404, 409, 422))
+async def restore(
+    id: Id, service: TheService, request: requests.RestoreRequest | None = None
+) -> answers.RestoredDocument:
+    """Copy a backup back, verified, over nothing that is there already. Answers when that is done; safe to repeat.
+
+    Only into the source directory: whoever may ask for books may put a source back, but not write wherever the service
+    may. `aiom4b backups restore` writes wherever its user may.
+    """
+    paths = service.settings().paths
+    path = await anyio.to_thread.run_sync(_place, paths.backup, id)
+    made = await anyio.to_thread.run_sync(backups.read_set, path)
+    asked = request.target if request is not None else None
+    target = await anyio.to_thread.run_sync(_target, paths.source, asked, made)
+    restored = await anyio.to_thread.run_sync(partial(backups.restore_set, path, target))
+    names = [answers.NameDocument(name=displayable(one), name_b64=names.exactly(one)) for one in restored]
+    return answers.RestoredDocument(files=names, total=len(names))
+
+
+def _sets(directory: str) -> tuple[BackupSet, ...]:
+    return backups.list_sets(directory) if os.path.isdir(directory) else ()
+
+
+def _place(directory: str, id: str) -> str:
+    """Return the folder of a backup. It is looked for among the names that are there, so that no id leads elsewhere."""
+    names: list[str] = []
+    if os.path.isdir(directory):
+        with translated(directory, "reading the folder"):
+            names = [name for name in os.listdir(directory) if not name.startswith(".")]
+    found = [name for name in names if name == id] or [name for name in names if displayable(name) == id]
+    if len(found) != 1:
+        raise NeedsAttention(
+            "backup.none",
+            f"There is no backup {displayable(id)}.",
+            remedy="GET /api/v1/backups or `aiom4b backups list` shows them all.",
+            exit=Exit.NOT_FOUND,
+        )
+    return os.path.join(directory, found[0])
+
+
+def _target(source: str | None, asked: str | None, made: BackupSet) -> str:
+    """Return the folder to restore into; raises NeedsAttention ``path.outside``."""
+    root = os.path.realpath(source) if source is not None else None
+    target = os.path.join(source or "/", asked if asked is not None else made.source)
+    # Links are followed as far as the path exists; below that we make plain folders.
+    if root is None or os.path.commonpath([root, os.path.realpath(target)]) != root:
+        raise NeedsAttention(
+            "path.outside",
+            f"{displayable(target)} is not in the source directory.",
+            remedy="Name a folder inside the source directory, or use `aiom4b backups restore`, which takes any.",
+        )
+    return os.path.normpath(target)

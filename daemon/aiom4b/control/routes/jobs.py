@@ -1,0 +1,132 @@
+"""What can be done with jobs? Asking for books, looking, and changing one's mind."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Body, Path, Query, Response
+
+from aiom4b.book import naming
+from aiom4b.control.problems import documented
+from aiom4b.control.routes.parts import Limit, Offset, TheService
+from aiom4b.control.schemas import answers, names, requests
+from aiom4b.control.service import Service
+from aiom4b.errors import Exit, NeedsAttention
+from aiom4b.jobs.job import Job, JobId, Kind, Status
+from aiom4b.models import Metadata
+
+router = APIRouter(tags=["jobs"])
+Id = Annotated[JobId, Path(description="The job's id.")]
+
+
+@router.post("/convert", status_code=202, responses=documented(404, 422))
+async def convert(request: requests.ConvertRequest, service: TheService) -> answers.AcceptedDocument:
+    """Queue folders of the source directory, whatever is known of them: a job for each, or one for all with ``merge``."""
+    return await _submitted(service, request.folders, request)
+
+
+@router.post("/jobs", status_code=202, responses=documented(404, 422))
+async def create(request: requests.JobRequest, service: TheService, response: Response) -> answers.AcceptedDocument:
+    """Queue one folder of the source directory."""
+    accepted = await _submitted(service, [request.folder], request)
+    response.headers["Location"] = f"/api/v1/jobs/{accepted.jobs[0].id}"
+    return accepted
+
+
+@router.get("/jobs")
+async def jobs(
+    service: TheService,
+    status: Annotated[list[Status] | None, Query(description="Only jobs of these statuses.")] = None,
+    kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
+    limit: Limit = 100,
+    offset: Offset = 0,
+) -> answers.JobsDocument:
+    """List jobs, the newest first."""
+    found, total = await service.store.jobs(status=status, kind=kind, limit=limit, offset=offset)
+    return answers.JobsDocument(items=[_told(service, job) for job in found], total=total, limit=limit, offset=offset)
+
+
+@router.post("/jobs/clear")
+async def clear(service: TheService, request: requests.ClearRequest | None = None) -> answers.ClearedDocument:
+    """Remove ended jobs from the history. Books and backups stay, and nothing is converted again for it."""
+    wanted = request or requests.ClearRequest()
+    return answers.ClearedDocument(cleared=await service.scheduler.clear(wanted.status))
+
+
+@router.get("/jobs/{id}", responses=documented(404))
+async def job(id: Id, service: TheService) -> answers.JobDocument:
+    """Tell everything about one job."""
+    return _told(service, await known(service, id))
+
+
+@router.delete("/jobs/{id}", status_code=204, responses=documented(404, 409))
+async def delete(id: Id, service: TheService) -> None:
+    """Remove an ended job from the history. Its book and its backup stay."""
+    await service.scheduler.delete(id)
+
+
+@router.get("/jobs/{id}/log", responses=documented(404))
+async def log(id: Id, service: TheService) -> answers.LogDocument:
+    """Tell what happened to a job, the oldest first; the newest 200 lines are kept."""
+    await known(service, id)
+    lines = await service.store.log(id)
+    return answers.LogDocument(items=[answers.LogLineDocument.of(line) for line in lines], total=len(lines))
+
+
+@router.post("/jobs/{id}/cancel", responses=documented(404, 409))
+async def cancel(id: Id, service: TheService) -> answers.JobDocument:
+    """End a job, even in the middle of its work. What it leaves is tidied up; nothing of the source is touched."""
+    return _told(service, await service.scheduler.cancel(id))
+
+
+@router.post("/jobs/{id}/retry", status_code=202, responses=documented(404, 409))
+async def retry(id: Id, service: TheService) -> answers.JobDocument:
+    """Queue a job again that failed, was cancelled or is waiting."""
+    return _told(service, await service.scheduler.retry(id))
+
+
+@router.post("/jobs/{id}/order", responses=documented(404, 409))
+async def order(
+    id: Id,
+    request: Annotated[
+        requests.OrderRequest,
+        Body(description='{"by": "names" | "tags" | "auto"}, {"files": […]}, or just the list of files'),
+    ],
+    service: TheService,
+) -> answers.JobDocument:
+    """Say in which order a job's files play: by names, by tags, or all of them listed."""
+    return _told(service, await service.scheduler.set_order(id, requests.wanted_order(request)))
+
+
+@router.post("/jobs/{id}/priority", responses=documented(404, 409))
+async def priority(id: Id, request: requests.PriorityRequest, service: TheService) -> answers.JobDocument:
+    """Say how urgent a job is."""
+    return _told(service, await service.scheduler.set_priority(id, request.priority))
+
+
+async def known(service: Service, id: JobId) -> Job:
+    """Return a job; raises NeedsAttention ``job.missing``."""
+    found = await service.store.job(id)
+    if found is None:
+        raise NeedsAttention(
+            "job.missing",
+            f"There is no job {names.shown(id)}.",
+            remedy="GET /api/v1/jobs or `aiom4b jobs list` shows them all.",
+            exit=Exit.NOT_FOUND,
+        )
+    return found
+
+
+def _told(service: Service, found: Job) -> answers.JobDocument:
+    return answers.JobDocument.of(service.scheduler.live(found))
+
+
+async def _submitted(service: Service, folders: list[str], wishes: requests.BookWishes) -> answers.AcceptedDocument:
+    if wishes.naming_scheme is not None:
+        # Told now rather than by a failed job: a template that can't name this book can't name any.
+        await anyio.to_thread.run_sync(
+            naming.target, Metadata(title="Title", authors=("Author",)), wishes.naming_scheme
+        )
+    made = await service.scheduler.submit(folders, wishes.options(), wishes.priority)
+    return answers.AcceptedDocument(jobs=[_told(service, one) for one in made])

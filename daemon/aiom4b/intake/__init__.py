@@ -1,0 +1,1 @@
+"""What was dropped into the source, and is it all there?"""

@@ -1,0 +1,212 @@
+"""What stands behind the HTTP interface in tests? The real one on a real socket, with nobody at work in the scheduler."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import anyio
+import httpx
+
+from aiom4b.config import ApiSettings, PathSettings, Settings
+from aiom4b.control.listen import listeners
+from aiom4b.control.server import Server
+from aiom4b.control.service import Health, Reloaded, Service, Watcher
+from aiom4b.jobs.events import Events
+from aiom4b.jobs.job import EntryState, Kind, Metrics, SourceEntry
+from aiom4b.jobs.job import JobOptions as Options
+from aiom4b.jobs.scheduler import Scheduler
+from aiom4b.jobs.store import Store
+from aiom4b.models import Fingerprint, Step
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+KEY = "correct-horse-battery-staple"
+HEALTHY = Health(
+    ok=True,
+    reasons=(),
+    watcher=Watcher(mode="events", state="up", reason=None, entries=2, last_scan=3.0),
+    workers=2,
+    worker_crashes=1,
+)
+
+
+TOTALS = Metrics(
+    bytes_in=1000,
+    bytes_out=400,
+    audio_seconds=7200.0,
+    wall_seconds={Step.CONVERT: 60.0, Step.VERIFY: 12.0},
+    cpu_seconds={Step.CONVERT: 110.0},
+)
+
+
+class Runner:
+    """Leaves nothing behind that would have to be swept."""
+
+    resources = SimpleNamespace(pool=SimpleNamespace(hold=lambda paused: None))
+
+    async def sweep(self, fingerprint):
+        pass
+
+
+class Control:
+    """A service that answers at ``path``. ``now``, ``health`` and ``settings`` may be changed while it runs."""
+
+    def __init__(self, folder, api):
+        self.source, self.library, self.backup, self.state = (
+            str(folder / name) for name in ("source", "library", "backup", "state")
+        )
+        for place in (self.source, self.library, self.backup, self.state):
+            os.makedirs(place, exist_ok=True)
+        self.path = str(folder / "run" / "aiom4b.sock")
+        self.settings = Settings(
+            paths=PathSettings(
+                source=self.source, library=self.library, backup=self.backup, state=self.state, socket=self.path
+            ),
+            api=ApiSettings(**api),
+        )
+        self.now = NOON
+        self.seconds = 1000.0  # what the monotonic clock says
+        self.health = HEALTHY
+        self.scans = 0
+        self.reloaded: Reloaded | Exception = Reloaded(changed=("log.level",), needs_restart=("api.port",))
+        self.store: Store
+        self.events: Events
+        self.scheduler: Scheduler
+        self.server: Server
+        self.client: httpx.AsyncClient
+
+    def clock(self):
+        return self.now
+
+    def service(self):
+        async def health():
+            return self.health
+
+        async def reload():
+            if isinstance(self.reloaded, Exception):
+                raise self.reloaded
+            return self.reloaded
+
+        def scan():
+            self.scans += 1
+
+        return Service(
+            store=self.store,
+            scheduler=self.scheduler,
+            events=self.events,
+            settings=lambda: self.settings,
+            health=health,
+            scan=scan,
+            reload=reload,
+            started=NOON - timedelta(hours=1),
+            clock=self.clock,
+        )
+
+    def unix(self, **options):
+        return httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=self.path), base_url="http://localhost", **options
+        )
+
+    async def ask(self, method, path, **options):
+        """Ask for a path below /api/v1, or for one that begins with a slash."""
+        if "json" in options:  # names may hold surrogates, which httpx can't write
+            options["content"] = json.dumps(options.pop("json"))
+            options["headers"] = options.get("headers", {}) | {"Content-Type": "application/json"}
+        return await self.client.request(method, path if path.startswith("/") else f"/api/v1/{path}", **options)
+
+    async def get(self, path, **options):
+        return await self.ask("GET", path, **options)
+
+    async def post(self, path, body=None, **options):
+        return await self.ask("POST", path, **options, **({} if body is None else {"json": body}))
+
+    async def add(self, name="Emma", *, number=None, changes=None, **facts):
+        """Put a job into the store; ``changes`` are what became of it."""
+        facts = {"folders": (os.path.join(self.source, name),), "entry": name, "options": Options()} | facts
+        fingerprint = None if number is None else Fingerprint(f"{number:064x}")
+        job, _ = await self.store.add(kind=Kind.CONVERT, name=name, fingerprint=fingerprint, now=self.now, **facts)
+        if changes:
+            job = await self.store.update(job.id, self.now, **changes)
+            assert job is not None
+        return job
+
+
+@asynccontextmanager
+async def serving(folder, *, socket=None, **api):
+    """Run the interface on a socket below ``folder``; keywords are its ApiSettings."""
+    control = Control(folder, api)
+    if socket is not None:
+        control.path = socket
+    control.store = await Store.open(os.path.join(control.state, "aiom4b.db"))
+    control.events = Events(control.clock, control.store.reserve_event_ids)
+    await control.events.start()
+    control.scheduler = Scheduler(
+        control.store,
+        control.events,
+        Runner(),
+        lambda: control.settings,
+        clock=control.clock,
+        monotonic=lambda: control.seconds,
+    )
+    control.scheduler.totals = TOTALS
+    try:
+        control.server = Server(
+            control.service(),
+            listeners(control.path, control.settings.api, {}),
+            monotonic=lambda: control.seconds,
+        )
+        async with anyio.create_task_group() as group, control.unix(timeout=20) as control.client:
+            await group.start(control.server.run)
+            yield control
+            control.server.stop()
+    finally:
+        control.events.close()
+        await control.store.close()
+
+
+def played(**api):
+    """Run an async test with a service that answers; keywords are its ApiSettings."""
+
+    def decorate(scene):
+        def test(tmp_path):
+            async def run():
+                with anyio.fail_after(60):
+                    async with serving(tmp_path, **api) as control:
+                        await scene(control)
+
+            anyio.run(run)
+
+        test.__name__, test.__doc__ = scene.__name__, scene.__doc__
+        return test
+
+    return decorate
+
+
+def entry(name, state=EntryState.DONE, **facts):
+    """Return an entry of the source."""
+    made = SourceEntry(
+        name=name,
+        digest="d",
+        state=state,
+        problem=None,
+        fingerprints=(Fingerprint("a" * 64),),
+        jobs=(),
+        files=3,
+        size=30,
+        changed=NOON,
+    )
+    return replace(made, **facts)
+
+
+def refusal(answer):
+    """Return status and code of a problem, which must be a whole one."""
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    problem = answer.json()
+    assert set(problem) == {"type", "title", "status", "detail", "code", "remedy"}
+    assert problem["status"] == answer.status_code
+    assert problem["detail"].endswith(".") and problem["remedy"]
+    return answer.status_code, problem["code"]
