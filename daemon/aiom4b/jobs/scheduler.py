@@ -82,6 +82,7 @@ class Scheduler:
         self._clock = clock
         self._monotonic = monotonic
         self._live: dict[JobId, _Live] = {}
+        self._waiting_for: dict[JobId, str] = {}  # the code of the error
         self._wake = anyio.Event()
         self._idle = anyio.Event()
         self._accepting = anyio.Lock()
@@ -158,7 +159,8 @@ class Scheduler:
 
     async def _attempt(self, live: _Live) -> None:
         try:
-            await self._note(live.job, "job.started", attempt=live.job.attempts)
+            if live.job.id not in self._waiting_for:
+                await self._note(live.job, "job.started", attempt=live.job.attempts)
             self._publish("job.started", live.job)
             source, finished = await self._made(live)
         except Duplicate as other:
@@ -240,6 +242,7 @@ class Scheduler:
             metrics=metrics,
         )
         self.totals = _added(self.totals, metrics)
+        self._waiting_for.pop(live.job.id, None)
         log.info(
             "book.published",
             book=displayable(source.name),
@@ -252,23 +255,33 @@ class Scheduler:
         problem = Problem(code=error.code, message=error.reason, remedy=error.remedy)
         judged = verdict(error, live.job.attempts, self._settings().jobs.max_attempts)
         name = displayable(live.job.name)
-        log.info(
-            "book.failed", book=name, code=error.code, reason=error.reason, remedy=error.remedy, course=judged.course
-        )
+        # What a job waits for is looked at again and again, and told once.
+        news = self._waiting_for.get(live.job.id) != error.code
+        if news:
+            log.info(
+                "book.failed",
+                book=name,
+                code=error.code,
+                reason=error.reason,
+                remedy=error.remedy,
+                course=judged.course,
+            )
         attempts = live.job.attempts if judged.counts else live.job.attempts - 1
         match judged.course:
             case Course.AGAIN:
                 later = self._clock() + judged.pause
-                await self._wait(live, problem, attempts, later)
+                await self._wait(live, problem, attempts, later, news=news)
             case Course.CHOICE:
-                await self._wait(live, problem, attempts, None)
+                await self._wait(live, problem, attempts, None, news=news)
             case Course.SETTLE:
                 live.ending = (Status.CANCELLED, problem)
             case Course.FAIL:
                 live.ending = (Status.FAILED, problem)
 
-    async def _wait(self, live: _Live, problem: Problem, attempts: int, later: datetime | None) -> None:
-        await self._note(live.job, "job.waiting", code=problem.code, message=problem.message)
+    async def _wait(self, live: _Live, problem: Problem, attempts: int, later: datetime | None, *, news: bool) -> None:
+        self._waiting_for[live.job.id] = problem.code
+        if news:
+            await self._note(live.job, "job.waiting", code=problem.code, message=problem.message)
         live.job = await self._change(
             live.job,
             "job.waiting",
@@ -280,6 +293,7 @@ class Scheduler:
         )
 
     async def _end(self, live: _Live, status: Status, problem: Problem | None) -> None:
+        self._waiting_for.pop(live.job.id, None)
         told = {"code": problem.code, "message": problem.message} if problem is not None else {}
         await self._note(live.job, f"job.{status}", **told)
         if status is Status.CANCELLED and live.job.fingerprint is not None and not _is_duplicate(problem):
@@ -424,6 +438,7 @@ class Scheduler:
         )
         if changed is None:
             return None
+        self._waiting_for.pop(job_id, None)
         told = {"code": problem.code, "message": problem.message} if problem is not None else {}
         await self._store.note(job_id, self._clock(), "job.cancelled", **told)
         self._publish("job.cancelled", changed)

@@ -10,7 +10,7 @@ from aiom4b.errors import Aiom4bError, NeedsAttention, Transient
 
 _FIRST_PAUSE = timedelta(seconds=30)
 _LONGEST_PAUSE = timedelta(hours=1)
-_LOOK_AGAIN = timedelta(minutes=1)
+_LOOK_AGAIN = timedelta(seconds=15)
 
 # Somebody else has the book, or the disk is full: that says nothing of the book, however often it is tried.
 _NOT_ITS_FAULT = ("book.busy", "backup.busy", "space.full", "volume.missing")
@@ -48,7 +48,7 @@ def verdict(error: Aiom4bError, attempts: int, max_attempts: int) -> Verdict:
     """Judge. ``attempts`` counts the one that just failed.
 
     Pauses double from half a minute to an hour, so that five attempts span a quarter of an hour. What waits for somebody's
-    hand or for free space is looked at each minute, as often as it takes.
+    hand or for free space is looked at four times a minute, as often as it takes.
     """
     if error.code == "source.changed":
         return Verdict(course=Course.SETTLE, counts=False)
