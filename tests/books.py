@@ -37,12 +37,14 @@ class Inline:
     def __init__(self) -> None:
         self.calls: list[str] = []
 
-    async def run(self, function, *args, rank=Rank(), audio_seconds=0.0, single_use=False):  # noqa: B008 - as in the pool
+    async def run(self, function, *args, rank=Rank(), audio_seconds=0.0, single_use=False, meter=None):  # noqa: B008 - as in the pool
         self.calls.append(function.__name__)
         outcome = worker.run(*pickle.loads(pickle.dumps((function, args))))
         await asyncio.sleep(0)
         if isinstance(outcome, worker.Failed):
             raise outcome.error()
+        if meter is not None:
+            meter(outcome.usage)
         return outcome.value
 
 

@@ -24,6 +24,9 @@ import speech
 
 AIOM4B = [sys.executable, "-m", "aiom4b"]
 
+# An installed program has its modules compiled; a check-out may compile them anew at each start, in every process.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 def encode_only(seconds: float = 60.0) -> dict[str, float]:
     """Return how many seconds of PCM one core encodes in a second: fed block by block, and as our own encoder feeds it."""

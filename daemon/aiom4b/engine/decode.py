@@ -141,7 +141,7 @@ class Decoder:
     def _decode_at_once(
         self, decoder: av.AudioCodecContext, packets: Sequence[bytes], samples: int
     ) -> Sequence[av.AudioFrame | None] | None:
-        """Decode MP3 frames in one call, which saves a sixth; None when one of them is bad, for then it isn't known which."""
+        """Decode MP3 frames in one call, which saves a seventh; None when one of them is bad, for then it isn't known which."""
         try:
             frames = decoder.decode(av.Packet(b"".join(packets)))
         except av.error.FFmpegError:

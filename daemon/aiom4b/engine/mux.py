@@ -61,18 +61,18 @@ def mux(request: MuxRequest) -> tuple[MuxedPiece, ...]:
     The bytes depend on the request alone: no dates, no versions. The file is not yet flushed to disk. Raises Transient
     ``segment.damaged`` with the ``path`` of a segment that is torn, ``source.changed``, ``space.full``.
     """
-    try:
-        return _mux(request)
-    except av.error.FFmpegError as error:
-        if error.errno is not None and error.errno > 0:
-            with files.translated(request.folder, "writing the book"):
+    with files.translated(request.folder, "writing the book"):
+        try:
+            return _mux(request)
+        except av.error.FFmpegError as error:
+            if error.errno is not None and error.errno > 0:
                 raise OSError(error.errno, os.strerror(error.errno)) from error
-        raise NeedsAttention(
-            "mux.failed",
-            f"The book could not be put together: {error.strerror}.",
-            remedy="Try again; if it happens again, please report it with this message.",
-            path=request.folder,
-        ) from error
+            raise NeedsAttention(
+                "mux.failed",
+                f"The book could not be put together: {error.strerror}.",
+                remedy="Try again; if it happens again, please report it with this message.",
+                path=request.folder,
+            ) from error
 
 
 def _mux(request: MuxRequest) -> tuple[MuxedPiece, ...]:
@@ -125,6 +125,7 @@ def _chapters(request: MuxRequest) -> list[av.container.Chapter]:
 
 
 def _write(request: MuxRequest, container: OutputContainer, stream: av.AudioStream) -> tuple[MuxedPiece, ...]:
+    clock = Fraction(1, request.sample_rate)
     total = sum(piece.packets for piece in request.pieces)
     position = -request.priming
     number = 0
@@ -134,7 +135,8 @@ def _write(request: MuxRequest, container: OutputContainer, stream: av.AudioStre
         payload = count = 0
         for data in _checked(piece):
             packet = av.Packet(data)
-            packet.stream = stream  # whose clock counts, since the packet names none
+            packet.stream = stream
+            packet.time_base = clock
             packet.pts = packet.dts = position
             number += 1
             packet.duration = request.block if number < total else request.samples - position

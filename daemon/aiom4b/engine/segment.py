@@ -110,7 +110,7 @@ def make_segment(request: SegmentRequest) -> MadeSegment:
     try:
         for packets in encode.packets(taken.chunks(blocks_from, blocks_to), encoder):
             kept += packets[max(0, keep_from - number) : max(0, keep_to - number)]
-            sound = decoded(hearing, packets[: max(0, keep_to - number)], encoder.channels)
+            sound = _decoded_at_once(hearing, packets[: max(0, keep_to - number)], encoder.channels)
             comparison.hear(sound[:, max(0, hear_from - number) * FRAME_SAMPLES :])
             number += len(packets)
             for piece in taken.due():
@@ -149,16 +149,29 @@ def decoder(config: bytes) -> av.AudioCodecContext:
 
 def decoded(decoder: av.AudioCodecContext, packets: Sequence[bytes], channels: int) -> Pcm:
     """Decode AAC packets to one block each; Mismatch when one is none."""
+    return _sound(decoder, packets, len(packets), channels)
+
+
+def _decoded_at_once(decoder: av.AudioCodecContext, packets: Sequence[bytes], channels: int) -> Pcm:
+    """Decode the encoder's own packets in one call, which saves a fifth.
+
+    It hears the same, but would not notice packets divided at wrong places: those of a file are decoded one by one.
+    """
+    joined = [b"".join(packets)] if packets else []  # an empty one would end the stream
+    return _sound(decoder, joined, len(packets), channels)
+
+
+def _sound(decoder: av.AudioCodecContext, pieces: Sequence[bytes], blocks: int, channels: int) -> Pcm:
     frames: list[av.AudioFrame] = []
     try:
-        for packet in packets:
-            frames += decoder.decode(av.Packet(packet))
+        for piece in pieces:
+            frames += decoder.decode(av.Packet(piece))
         sound = media.pcm_of(frames, channels)
     except av.error.FFmpegError as error:
         raise likeness.Mismatch(0.0, f"the decoder refuses a packet ({error.strerror})") from error
     except ValueError as error:
         raise likeness.Mismatch(0.0, "the channels are not those that were asked for") from error
-    if sound.shape[1] != len(packets) * FRAME_SAMPLES:
+    if sound.shape[1] != blocks * FRAME_SAMPLES:
         raise likeness.Mismatch(0.0, "a packet does not decode to one block")
     return sound
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import overload
 
+from aiom4b.adapters import files
 from aiom4b.errors import Transient
 
 _BLOCK = 4 << 20
@@ -16,7 +17,7 @@ _BLOCK = 4 << 20
 class Slices:
     """The bytes of an open file, to be indexed and sliced like ``bytes``. ``size`` is what was found when it was opened.
 
-    Raises Transient ``source.changed`` when the file has become shorter, and OSError.
+    Raises Transient ``source.changed`` when the file has become shorter, and what ``files.translated`` raises.
     """
 
     def __init__(self, descriptor: int, size: int) -> None:
@@ -40,7 +41,11 @@ class Slices:
         """Return the bytes [start, stop)."""
         pieces = []
         while start < stop:
-            piece = os.pread(self._descriptor, min(stop - start, _BLOCK), start)
+            try:
+                piece = os.pread(self._descriptor, min(stop - start, _BLOCK), start)
+            except OSError:
+                with files.translated(os.readlink(f"/proc/self/fd/{self._descriptor}"), "reading"):
+                    raise
             if not piece:
                 raise Transient(
                     "source.changed",

@@ -133,7 +133,7 @@ def test_a_damaged_frame_becomes_silence_and_is_counted(tmp_path, start):
 
 
 @pytest.mark.parametrize("kind", ["joint stereo", "mpeg-2 starved", "without a lame tag"])
-@pytest.mark.parametrize("numbers", [(10,), (63,), (64,), (100, 127, 128)])
+@pytest.mark.parametrize("numbers", [(10,), (63,), (64,), (100, 119, 120)])
 def test_damage_costs_what_it_costs_when_every_frame_is_decoded_by_itself(tmp_path, kind, numbers):
     dirty = bytearray(mp3_of(kind))
     for number in numbers:

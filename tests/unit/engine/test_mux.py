@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import itertools
@@ -142,6 +143,18 @@ def test_any_name_may_be_written(tmp_path, name):
         name = "é.m4b"
     mux.mux(request(folder, encoded(sound.speech(1, RATE), settings()), RATE, name=name))
     assert name in os.listdir(folder)
+
+
+def test_a_work_directory_on_a_disk_that_failed_was_called_a_fault_of_the_program(tmp_path, monkeypatch):
+    wanted = request(tmp_path, encoded(sound.speech(1, RATE), settings()), RATE)
+
+    def fails(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "open", fails)
+    with pytest.raises(Transient) as caught:
+        mux.mux(wanted)
+    assert (caught.value.code, caught.value.path) == ("file.io", str(tmp_path))
 
 
 @pytest.mark.parametrize("harm", ["torn", "short", "empty", "garbage"])

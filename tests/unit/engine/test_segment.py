@@ -58,6 +58,13 @@ def wanted(source, plan):
     return np.pad(samples, ((0, 0), (0, -samples.shape[1] % FRAME_SAMPLES)))
 
 
+def test_packets_divided_at_wrong_places_are_no_packets(made, book):
+    first, second, third = packets_of(made)[20:23]
+    assert heard([first, second, third], book[1].encoder).shape == (1, 2 * FRAME_SAMPLES)
+    with pytest.raises(likeness.Mismatch):
+        heard([first, second + third[:9], third[9:]], book[1].encoder)
+
+
 @pytest.mark.parametrize("frames", [1, 7, 43, 100, 10_000])
 def test_the_grid_holds_every_packet_once(book, frames):
     source, plan = book
