@@ -16,13 +16,20 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 
+import anyio
+import anyio.to_thread
 import pytest
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from aiom4b.cli import following
 from aiom4b.cli.client import Client
 from aiom4b.cli.main import app
+from aiom4b.config import InvalidSettings
 from aiom4b.errors import Aiom4bError
+from aiom4b.jobs.job import Problem, Status
+from controls import entry as stored_entry
+from controls import serving
 from fake_service import FakeService, entry, job, problem, refusal, status
 from household import House
 
@@ -34,7 +41,7 @@ def home(tmp_path, monkeypatch):
         if name.upper().startswith(("AIOM4B_", "XDG_")) or name.endswith("_DIRECTORY"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("aiom4b.cli.client.SYSTEM_SOCKET", str(tmp_path / "system.sock"))
+    monkeypatch.setattr("aiom4b.cli.connecting.SYSTEM_SOCKET", str(tmp_path / "system.sock"))
     monkeypatch.setattr("aiom4b.config.sources.SYSTEM_FILE", str(tmp_path / "etc" / "aiom4b.toml"))
 
 
@@ -115,10 +122,12 @@ def test_a_socket_that_nobody_listens_at_any_more_is_no_service(tmp_path):
 def test_a_service_is_found_in_its_usual_places(tmp_path, monkeypatch, place):
     path = tmp_path / "run" / "aiom4b" / "aiom4b.sock"
     path.parent.mkdir(parents=True)
+    (tmp_path / "broken.toml").write_text("[paths")
+    monkeypatch.setenv("AIOM4B_CONFIG", str(tmp_path / "broken.toml"))  # not even read where that isn't needed
     if place == "XDG_RUNTIME_DIR":
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     elif place == "system":
-        monkeypatch.setattr("aiom4b.cli.client.SYSTEM_SOCKET", str(path))
+        monkeypatch.setattr("aiom4b.cli.connecting.SYSTEM_SOCKET", str(path))
     else:
         (tmp_path / "a.toml").write_text(f'[paths]\nsocket = "{path}"')
         monkeypatch.setenv("AIOM4B_CONFIG", str(tmp_path / "a.toml"))
@@ -210,6 +219,15 @@ def test_a_service_that_says_nothing_is_given_up(tmp_path, monkeypatch):
         assert refused("scan", "--socket", str(tmp_path / "deaf")) == (75, "service.silent")
 
 
+def test_a_service_with_a_queue_of_callers_is_told(tmp_path):
+    with contextlib.ExitStack() as callers:
+        listening = callers.enter_context(socket.socket(socket.AF_UNIX))
+        listening.bind(str(tmp_path / "busy"))
+        listening.listen(0)
+        callers.enter_context(socket.socket(socket.AF_UNIX)).connect(str(tmp_path / "busy"))
+        assert refused("scan", "--socket", str(tmp_path / "busy")) == (75, "service.silent")
+
+
 def test_names_cannot_drive_the_terminal(service):
     service.answers["GET", "folders"] = 200, {"items": [entry("\x1b[2JEmma\n")], "total": 1, "limit": 50, "offset": 0}
     assert "\x1b" not in type_("list").stdout
@@ -265,6 +283,7 @@ def test_reload_names_what_changed_and_what_needs_a_restart(service):
         ("{source}/Emma/CD1", "Emma"),
         ("AB" * 32, "ab" * 32),
         ("{source}/../elsewhere", "{source}/../elsewhere"),
+        ("{source}/..", "{source}/.."),
     ],
 )
 def test_forget_names_an_entry_or_a_fingerprint(service, tmp_path, given, what):
@@ -422,6 +441,9 @@ def test_files_are_ordered_by_the_paths_that_the_shell_completes(service, tmp_pa
     service.answers["POST", f"jobs/{service.jobs[0]['id']}/order"] = 200, service.jobs[0]
     type_("jobs", "order", "abcd", "Emma/CD1/1.mp3", "CD1/2.mp3", str(book / "1.mp3"))
     assert service.requests[-1][3] == {"files": ["CD1/1.mp3", "CD1/2.mp3", "CD1/1.mp3"]}
+    monkeypatch.chdir(book)
+    type_("jobs", "order", "abcd", "1.mp3", "CD1/1.mp3")
+    assert service.requests[-1][3] == {"files": ["CD1/1.mp3", "CD1/1.mp3"]}
 
 
 def test_a_log_is_told_line_by_line(service):
@@ -544,6 +566,32 @@ def test_waiting_survives_a_restart_of_the_service(service, tmp_path):
     assert service.asked_after == [None, "1"]
 
 
+def test_a_question_that_meets_a_service_just_going_is_asked_again(service):
+    (mine,) = service.jobs = [job("Emma")]
+    path = f"jobs/{mine['id']}"
+
+    def going(_):
+        service.answers.pop(("GET", path))
+        service.end_streams()
+        return refusal(503, "service.stopping", "It stops.", "Wait.")
+
+    def going_soon(_):
+        service.answers["GET", path] = going
+        service.tell("job.changed", job_id=mine["id"])
+        return 200, dict(mine)
+
+    service.answers["GET", path] = going_soon
+    (ended,) = following.until_ended(
+        Client(service.path),
+        [dict(mine)],
+        lambda _: None,
+        gone=lambda: None,
+        pause=lambda _: mine.update(status="completed"),
+    )
+    assert ended["status"] == "completed"
+    assert len(service.asked_after) == 2
+
+
 def test_a_service_that_stays_away_is_not_waited_for_for_ever(tmp_path):
     service = FakeService(tmp_path / "s.sock")
     client = Client(service.path)
@@ -574,12 +622,15 @@ def test_a_job_deleted_meanwhile_counts_as_not_completed(service):
 def test_events_are_told_line_by_line_away_from_a_terminal(service, monkeypatch):
     # Once everything is told the service goes for good.
     monkeypatch.setattr(following, "PATIENCE", 0)
+    (failed,) = service.jobs = [job("Mansfield", id="11111111-0", status="failed", error=problem())]
     for json_too in (False, True):
         thread, answers = _wait_for(service, "watch", *(["--json"] if json_too else []))
         service.tell("job.step", job_id="abcd0111-0", name="Emma", status="running", step="convert", progress=4.0)
         service.tell("job.progress", job_id="abcd0111-0", name="Emma", status="running", step="convert", progress=5.0)
         service.send(b": sign of life\n\n")
-        service.tell("entry.changed", name="Persuasion", state="incomplete", error=problem("x.y", "No disc 2."))
+        service.tell("entry.changed", name="Persuasion", state="needs_attention", problem=problem("x.y", "No disc 2."))
+        service.tell("entry.changed", name="Sanditon", state=None, problem=None)
+        service.tell("job.failed", job_id=failed["id"], name="Mansfield", status="failed", step=None, progress=0.0)
         service.tell("service.paused")
         service.refuse_streams = True
         service.end_streams()
@@ -588,14 +639,23 @@ def test_events_are_told_line_by_line_away_from_a_terminal(service, monkeypatch)
         assert answers[0].exit_code == 75
         lines = answers[0].stdout.splitlines()
         if json_too:
-            told = [json.loads(line) for line in lines[:4]]
-            assert [line["event"] for line in told] == ["job.step", "job.progress", "entry.changed", "service.paused"]
+            told = [json.loads(line) for line in lines[:6]]
+            assert [line["event"] for line in told] == [
+                "job.step",
+                "job.progress",
+                "entry.changed",
+                "entry.changed",
+                "job.failed",
+                "service.paused",
+            ]
             assert told[1]["data"]["progress"] == 5.0
-            assert told[3]["id"] == told[0]["id"] + 3
+            assert told[5]["id"] == told[0]["id"] + 5
         else:
             assert [line.split("  ", 1)[1] for line in lines] == [
                 "job.step  convert  Emma  (abcd0111)",
-                "entry.changed  incomplete  Persuasion  No disc 2.",
+                "entry.changed  needs attention  Persuasion  No disc 2.",
+                "entry.changed  gone  Sanditon",
+                "job.failed  Mansfield  (11111111)  The disk is full.",
                 "service.paused",
             ]
 
@@ -644,7 +704,8 @@ def busy(service):
     emma = job("Emma", status="running", step="convert", progress=42.4, eta_seconds=190.0)
     waiting = job("Persuasion\x1b[2J", status="waiting", error=problem())
     service.jobs = [waiting, emma]
-    service.answers["GET", "status"] = lambda _: (200, status(current=[emma]))
+    # Its progress stays as it is here: what is seen to move has moved by the events.
+    service.answers["GET", "status"] = lambda _: (200, status(current=[emma | {"progress": 42.4}]))
     return service, emma
 
 
@@ -659,16 +720,15 @@ def test_the_live_view_shows_progress_queue_and_what_waits(busy, tmp_path):
     terminal.until("━")
     assert b"\x1b[2JEmma" not in terminal.seen
     assert rb"Persuasion\x1b[2J" in terminal.seen
-    asked = len(service.requests)
     service.change(emma, "job.progress", progress=77.0)
     terminal.until("77 %")
-    assert len(service.requests) - asked <= 4  # progress comes with the event: nothing is asked for it
     service.change(emma, "job.completed", status="completed")
     service.answers["GET", "status"] = lambda _: (200, status(current=[]))
     terminal.until("0 running")
     assert terminal.interrupted() == 130
     assert b"Traceback" not in terminal.seen
-    assert terminal.seen.rstrip().endswith(b"\x1b[?25h") or b"\x1b[?25h" in terminal.seen  # the cursor is back
+    assert b"error:" not in terminal.seen
+    assert b"\x1b[?25h" in terminal.seen  # the cursor is back
 
 
 def test_the_live_view_is_ascii_where_the_terminal_knows_no_more(busy, tmp_path):
@@ -707,3 +767,119 @@ def test_ctrl_c_while_waiting_says_that_the_jobs_go_on(service, tmp_path):
     assert terminal.interrupted() == 130
     assert b"The service goes on" in terminal.seen
     assert b"Traceback" not in terminal.seen
+
+
+# --- against the real interface ----------------------------------------------------------------------------------------
+
+
+def asked(scene):
+    """Run a test with the real interface, and ``ask`` to type a command in a thread beside it."""
+
+    def test(tmp_path, monkeypatch):
+        async def run():
+            with anyio.fail_after(60):
+                async with serving(tmp_path) as control:
+                    monkeypatch.setenv("AIOM4B_PATHS__SOCKET", control.path)
+
+                    async def ask(*words):
+                        return await anyio.to_thread.run_sync(lambda: type_(*words))
+
+                    await scene(control, ask)
+
+        with capture_logs():  # the service's lines would get among the answers, in one process
+            anyio.run(run)
+
+    test.__name__, test.__doc__ = scene.__name__, scene.__doc__
+    return test
+
+
+@asked
+async def test_every_question_is_understood(control, ask):
+    failed = await control.add(
+        "Emma", changes={"status": Status.FAILED, "error": Problem(code="a.b", message="Torn.", remedy="Copy it.")}
+    )
+    await control.store.note(failed.id, control.now, "job.failed", code="a.b")
+    await control.store.put_entry(stored_entry("Emma", jobs=(failed.id,)))
+    beginning = failed.id[:8]
+    assert "jobs     1 failed" in (await ask("status")).stdout
+    assert "needs attention  3 files" in (await ask("list")).stdout
+    assert "remedy: Copy it." in (await ask("list")).stdout
+    assert f"{beginning}  failed" in (await ask("jobs", "list", "--status", "failed")).stdout
+    assert (await ask("jobs", "list", "--status", "running")).stdout == ""
+    assert "Torn. [a.b]" in (await ask("jobs", "show", beginning)).stdout
+    assert "job.failed  code=a.b" in (await ask("jobs", "log", beginning)).stdout
+    for words in (("status",), ("list",), ("jobs", "list"), ("jobs", "show", beginning), ("jobs", "log", beginning)):
+        told = await ask(*words, "--json")
+        assert (told.exit_code, json.loads(told.stdout)["ok"]) == (0, True)
+
+
+@asked
+async def test_every_command_is_understood(control, ask):
+    name = os.fsdecode(b"H\xf6r")
+    os.mkdir(os.path.join(control.source, name))
+    told = json.loads((await ask("submit", name, "--json")).stdout)
+    (made,) = told["jobs"]
+    assert made["name"] == r"H\xf6r"
+    beginning = made["id"][:8]
+    for words in (
+        ("priority", beginning, "-5"),
+        ("order", beginning, "names"),
+        ("order", beginning, "2.mp3", name + ".mp3"),
+        ("cancel", beginning),
+        ("retry", beginning),
+    ):
+        told = await ask("jobs", *words)
+        assert (told.exit_code, told.stderr) == (0, ""), words
+    job = await control.store.job(made["id"])
+    assert (job.priority, job.options.order) == (-5, ("2.mp3", name + ".mp3"))
+    for command in ("scan", "pause", "resume", "reload"):
+        assert (await ask(command)).exit_code == 0
+    assert control.scans == 1
+    await ask("jobs", "cancel", beginning)
+    assert (await ask("jobs", "clear", "--older-than", "1")).stdout == "deleted: 0 jobs\n"
+    assert (await ask("jobs", "delete", beginning)).exit_code == 0
+    assert (await ask("jobs", "clear", "--status", "cancelled")).stdout == "deleted: 0 jobs\n"
+
+
+@asked
+async def test_a_source_is_forgotten_by_its_path(control, ask):
+    book = os.path.join(control.source, "Emma", "CD1")
+    os.makedirs(book)
+    await control.store.put_entry(stored_entry("Emma"))
+    assert (await ask("forget", book)).stdout == "forgotten: 1 source\n"
+    assert await control.store.forgotten("a" * 64)
+    assert (await ask("forget", "b" * 64)).exit_code == 0
+    assert await control.store.forgotten("b" * 64)
+    assert (await ask("forget", "Persuasion")).exit_code == 4
+
+
+@asked
+async def test_refusals_end_with_their_own_exit_codes(control, ask):
+    job = await control.add("Emma")
+    assert (await ask("jobs", "delete", job.id)).exit_code == 1
+    assert (await ask("jobs", "show", "00000000-0000-4000-8000-000000000000")).exit_code == 4
+    assert (await ask("submit", "/etc")).exit_code == 1
+    assert (await ask("submit", "Missing")).exit_code == 4
+    assert (await ask("jobs", "list", "--status", "happy")).exit_code == 2
+    control.reloaded = InvalidSettings([])
+    assert (await ask("reload")).exit_code == 78
+
+
+@asked
+async def test_a_job_is_waited_for_over_the_real_events(control, ask):
+    os.mkdir(os.path.join(control.source, "Emma"))
+    answers = []
+
+    async def submit():
+        answers.append(await ask("submit", "Emma", "--wait"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(submit)
+        jobs = []
+        while not jobs:
+            jobs, _ = await control.store.jobs(status=None, kind=None, limit=1, offset=0)
+            await anyio.sleep(0.01)
+        await control.store.update(jobs[0].id, control.now, status=Status.COMPLETED, output="/library/Emma.m4b")
+        control.events.publish("job.completed", job_id=jobs[0].id, status="completed", step=None, progress=100.0)
+    assert answers[0].exit_code == 0
+    assert "completed: /library/Emma.m4b" in answers[0].stdout

@@ -6,18 +6,17 @@ import base64
 import http.client
 import json as json_format
 import os
-import queue
 import socket as sockets
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from contextlib import contextmanager
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import typer
 
 from aiom4b.cli import output
+from aiom4b.cli.connecting import VARIABLE, absent, configured_place, connect, silent, usual_places
+from aiom4b.cli.stream import Stream, lost
 from aiom4b.errors import Aiom4bError, Exit, NeedsAttention, Transient
 
 Socket = Annotated[
@@ -28,16 +27,12 @@ Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON documen
 Document = dict[str, Any]
 """A JSON object as the service sent it."""
 
-VARIABLE = "AIOM4B_PATHS__SOCKET"
-SYSTEM_SOCKET = "/run/aiom4b/aiom4b.sock"
 TIMEOUT = 30.0
 """Seconds that the service may be silent within an answer. It answers in milliseconds, also when all cores are busy."""
 STREAM_TIMEOUT = 60.0
 """Seconds that a stream of events may be silent: the service sends a sign of life at least every 15."""
 PAGE = 500
 """Items that are asked for at once; the service gives no more."""
-_START = "Start it with `systemctl start aiom4b`, or `aiom4b run` in a terminal; --socket names another place."
-
 _EXITS = {
     401: Exit.NOT_PERMITTED,
     403: Exit.NOT_PERMITTED,
@@ -71,15 +66,6 @@ def asking(socket: str | None, *, json: bool) -> Iterator[Client]:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that happened in the service: ``id`` rises, ``event`` is ``job.started`` and the like, or ``reset``."""
-
-    id: int | None
-    event: str
-    data: Document
-
-
 class Client:
     """The service's HTTP interface. Nothing is connected until something is asked; every request stands alone.
 
@@ -95,7 +81,7 @@ class Client:
         """
         named = socket or os.environ.get(VARIABLE)
         self._named = bool(named)
-        self._places = (os.path.abspath(os.path.expanduser(named)),) if named else _usual_places()
+        self._places = (os.path.abspath(os.path.expanduser(named)),) if named else usual_places()
 
     def get(self, path: str, **query: Any) -> Document:
         """Ask for a resource below ``/api/v1``; a list in ``query`` is given as several values, None is left out."""
@@ -136,7 +122,7 @@ class Client:
             headers["Last-Event-ID"] = str(after)
         connection = self._sent("GET", "events", None, headers, STREAM_TIMEOUT)
         carrier = connection.sock  # getresponse lets go of it where the answer ends with the connection
-        with _lost(connection):
+        with _told(connection):
             response = connection.getresponse()
             if response.status != 200:
                 _answer(response)
@@ -145,7 +131,7 @@ class Client:
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Document:
         connection = self._sent(method, path, body, {"Accept": "application/json"}, TIMEOUT)
-        with _lost(connection):
+        with _told(connection):
             answer = _answer(connection.getresponse())
         connection.close()
         return answer
@@ -159,71 +145,21 @@ class Client:
             headers["Content-Type"] = "application/json"
         connection = http.client.HTTPConnection("localhost", timeout=timeout)
         connection.sock = self._connected(timeout)
-        with _lost(connection):
+        with _told(connection):
             connection.request(method, f"/api/v1/{path}", data, headers)
         return connection
 
     def _connected(self, timeout: float) -> sockets.socket:
         for place in self._places:
-            if (found := _connect(place, timeout)) is not None:
+            if (found := connect(place, timeout)) is not None:
                 return found
         if self._named:
-            raise _absent(self._places)
+            raise absent(self._places)
         # Reading the settings takes longer than the answer: only where nothing was found without them.
-        configured = _configured(self._places)
-        if configured not in self._places and (found := _connect(configured, timeout)) is not None:
+        configured = configured_place(self._places)
+        if configured not in self._places and (found := connect(configured, timeout)) is not None:
             return found
-        raise _absent((*self._places, configured))
-
-
-class Stream:
-    """Events as they happen. A thread of its own reads them, so that whoever waits can do something else meanwhile."""
-
-    def __init__(self, connection: sockets.socket, response: http.client.HTTPResponse) -> None:
-        self._connection = connection
-        self._response = response
-        self._heard: queue.SimpleQueue[Event | Aiom4bError] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read, name="events", daemon=True)
-        self._reader.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # the service may have gone first
-            self._connection.shutdown(sockets.SHUT_RDWR)
-        self._reader.join()
-        self._response.close()
-        self._connection.close()
-
-    def take(self, timeout: float) -> list[Event]:
-        """Return all that was heard, after at most ``timeout`` seconds: [] if nothing was.
-
-        Raises Transient ``service.lost`` once the stream has ended and all of it was taken.
-        """
-        events: list[Event] = []
-        while True:
-            try:
-                item = self._heard.get(timeout=timeout) if not events else self._heard.get_nowait()
-            except queue.Empty:
-                return events
-            if isinstance(item, Event):
-                events.append(item)
-                continue
-            if not events:
-                raise item
-            self._heard.put(item)  # nothing comes after it: it is told by the next call
-            return events
-
-    def _read(self) -> None:
-        try:
-            for event in events_of(self._response):
-                self._heard.put(event)
-            self._heard.put(_gone())
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            lost = _gone()
-            lost.__cause__ = error
-            self._heard.put(lost)
+        raise absent((*self._places, configured))
 
 
 def given(name: str) -> str | dict[str, str]:
@@ -240,79 +176,6 @@ def exact(shown: str, name_b64: str | None) -> str:
     return shown if name_b64 is None else os.fsdecode(base64.b64decode(name_b64))
 
 
-def events_of(lines: Iterator[bytes] | http.client.HTTPResponse) -> Iterator[Event]:
-    """Read the text/event-stream format (WHATWG HTML, section 9.2), as far as our service speaks it."""
-    id, name, data = None, "message", ""
-    for line in lines:
-        field, _, value = line.decode().rstrip("\r\n").partition(":")
-        value = value.removeprefix(" ")
-        if field == "id":
-            id = int(value)
-        elif field == "event":
-            name = value
-        elif field == "data":
-            data += value
-        elif not field and not value and data:
-            yield Event(id=id, event=name, data=json_format.loads(data))
-            name, data = "message", ""
-
-
-def _usual_places() -> tuple[str, ...]:
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    own = (os.path.join(runtime, "aiom4b", "aiom4b.sock"),) if os.path.isabs(runtime) else ()
-    return (*own, SYSTEM_SOCKET)
-
-
-def _connect(place: str, timeout: float) -> sockets.socket | None:
-    """Return a connection, or None where nobody listens."""
-    connection = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
-    try:
-        connection.settimeout(timeout)
-        connection.connect(place)
-    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-        connection.close()
-        return None
-    except PermissionError as error:
-        connection.close()
-        raise NeedsAttention(
-            "service.not_permitted",
-            f"You may not talk to the service at {place}.",
-            remedy="Become a member of the group that owns the socket (usually aiom4b), and log in again.",
-            path=place,
-            exit=Exit.NOT_PERMITTED,
-        ) from error
-    except OSError as error:
-        connection.close()
-        raise NeedsAttention(
-            "service.socket",
-            f"The socket {place} can't be used: {error.strerror or error}.",
-            remedy="Name the service's socket with --socket; its path may have 107 bytes at most.",
-            path=place,
-        ) from error
-    return connection
-
-
-def _configured(tried: tuple[str, ...]) -> str:
-    from aiom4b.config import InvalidSettings, load
-
-    try:
-        return load(None, {}).paths.socket
-    except InvalidSettings as error:
-        raise _absent(tried, " The settings can't be read either: `aiom4b config check` shows why.") from error
-
-
-def _absent(places: tuple[str, ...], further: str = "") -> Transient:
-    where = " or ".join(dict.fromkeys(places))
-    reason = f"No service answers at {where}.{further}"
-    return Transient("service.absent", reason, remedy=_START, exit=Exit.NO_DAEMON)
-
-
-def _gone() -> Transient:
-    return Transient(
-        "service.lost", "The service ended the connection.", remedy="See with `aiom4b status` whether it is running."
-    )
-
-
 def _unclear() -> NeedsAttention:
     return NeedsAttention(
         "service.unclear",
@@ -322,20 +185,16 @@ def _unclear() -> NeedsAttention:
 
 
 @contextmanager
-def _lost(connection: http.client.HTTPConnection) -> Iterator[None]:
+def _told(connection: http.client.HTTPConnection) -> Iterator[None]:
     """Close the connection if anything is raised, in our own words where it is about the connection."""
     try:
         yield
     except TimeoutError as error:
         connection.close()
-        raise Transient(
-            "service.silent",
-            "The service doesn't answer.",
-            remedy="Try again; if that doesn't help, look into its log and restart it.",
-        ) from error
+        raise silent() from error
     except (OSError, http.client.IncompleteRead) as error:
         connection.close()
-        raise _gone() from error
+        raise lost() from error
     except http.client.HTTPException as error:
         connection.close()
         raise _unclear() from error

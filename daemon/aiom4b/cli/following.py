@@ -5,12 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
+from typing import TypeVar
 
-from aiom4b.cli.client import Client, Document, Event, Stream
+from aiom4b.cli import output
+from aiom4b.cli.client import Client, Document
+from aiom4b.cli.stream import Event, Stream
 from aiom4b.errors import Aiom4bError, Exit
 
+T = TypeVar("T")
 PATIENCE = 60
 """Attempts to find a service that went away, a second apart: enough for an update or a restart after a crash."""
+GONE = "The service has gone; waiting for it."
+_AWAY = frozenset({Exit.NO_DAEMON, Exit.TRY_LATER})
 _ENDED = frozenset({"completed", "failed", "cancelled", "deleted"})
 
 
@@ -59,12 +65,31 @@ def until_ended(
             for id, before in known.items():
                 if before["status"] in _ENDED or (events and id not in told and "reset" not in _names(events)):
                     continue
-                known[id] = client.find(f"jobs/{id}") or {**before, "status": "deleted"}
+                known[id] = _now(client, before)
                 if known[id]["status"] != before["status"]:
                     changed(known[id])
             if all(job["status"] in _ENDED for job in known.values()):
                 break
     return list(known.values())
+
+
+def unless_gone(ask: Callable[[], T], before: T) -> T:
+    """Return what is answered, or ``before`` if the service is just going: `batches` hears of that, and says when to ask again."""
+    try:
+        return ask()
+    except Aiom4bError as error:
+        if error.exit not in _AWAY:
+            raise
+        return before
+
+
+def tell_gone() -> None:
+    """Say on stderr that the service has gone."""
+    output.talk(GONE, style="yellow")
+
+
+def _now(client: Client, job: Document) -> Document:
+    return unless_gone(lambda: client.find(f"jobs/{job['id']}") or job | {"status": "deleted"}, job)
 
 
 def _names(events: list[Event]) -> set[str]:
@@ -77,6 +102,6 @@ def _opened_again(client: Client, last: int | None, pause: Callable[[float], Non
         try:
             return client.stream(last)
         except Aiom4bError as error:
-            if error.exit not in {Exit.NO_DAEMON, Exit.TRY_LATER}:
+            if error.exit not in _AWAY:
                 raise
     return client.stream(last)

@@ -11,7 +11,7 @@ import typer
 
 from aiom4b.cli import output
 from aiom4b.cli.client import PAGE, Client, Document, Json, Socket, asking, exact, given
-from aiom4b.cli.wording import ago, ahead, columns, counted, length, moment, size, span
+from aiom4b.cli.wording import ago, ahead, columns, counted, explained, length, moment, size, span
 from aiom4b.errors import Exit, NeedsAttention
 
 app = typer.Typer(
@@ -169,7 +169,7 @@ def print_jobs(jobs: list[Document]) -> None:
     for job, line in zip(jobs, columns(rows), strict=True):
         lines.append(line)
         if job["error"] is not None:
-            lines += [f"          {job['error']['message']}", f"          remedy: {job['error']['remedy']}"]
+            lines += explained(job["error"], 10)
     output.print_text("\n".join(lines))
 
 

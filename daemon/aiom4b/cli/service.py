@@ -11,7 +11,7 @@ import typer
 
 from aiom4b.cli import output
 from aiom4b.cli.client import Client, Document, Json, Socket, asking, exact, given
-from aiom4b.cli.wording import ago, columns, counted, size, span
+from aiom4b.cli.wording import ago, columns, counted, explained, size, span
 from aiom4b.errors import Exit, NeedsAttention
 
 
@@ -96,9 +96,9 @@ def submit(
             for job in jobs:
                 _tell(job)
         if wait:
-            from aiom4b.cli.following import until_ended
+            from aiom4b.cli.following import tell_gone, until_ended
 
-            jobs = until_ended(client, jobs, (lambda _: None) if json else _tell, gone=_gone)
+            jobs = until_ended(client, jobs, (lambda _: None) if json else _tell, gone=tell_gone)
         failed = wait and any(job["status"] != "completed" for job in jobs)
         if json:
             output.print_json({"ok": not failed, "jobs": jobs})
@@ -149,18 +149,14 @@ def _entry(client: Client, what: str) -> str:
     path = os.path.realpath(_place(what))
     disks = client.get("status")["disks"]
     (source,) = (exact(disk["path"], disk.get("path_b64")) for disk in disks if disk["place"] == "source")
-    inside = os.path.relpath(path, os.path.realpath(source))
-    return what.rstrip("/") if inside == "." or inside.startswith("../") else inside.split("/")[0]
+    first = os.path.relpath(path, os.path.realpath(source)).split("/")[0]
+    return what.rstrip("/") if first in {".", ".."} else first
 
 
 def _tell(job: Document) -> None:
     output.print_text(f"{job['status']}: {job['output'] or job['name']} ({job['id'][:8]})")
     if job["error"]:
-        output.print_text(f"  {job['error']['message']}\n  remedy: {job['error']['remedy']}")
-
-
-def _gone() -> None:
-    output.talk("The service has gone; waiting for it.", style="yellow")
+        output.print_text("\n".join(explained(job["error"], 2)))
 
 
 def _status(answer: Document) -> list[tuple[str, str]]:
@@ -200,5 +196,5 @@ def _entries(entries: list[Document], now: datetime) -> list[str]:
     for entry, line in zip(entries, columns(rows, right=frozenset({1, 2})), strict=True):
         lines.append(line)
         if problem := entry["error"]:
-            lines += [f"    {problem['message']}", f"    remedy: {problem['remedy']}"]
+            lines += explained(problem, 4)
     return lines

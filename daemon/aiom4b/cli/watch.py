@@ -14,15 +14,17 @@ import typer
 
 from aiom4b import logs
 from aiom4b.cli import output
-from aiom4b.cli.client import Client, Document, Event, Json, Socket, asking
-from aiom4b.cli.following import batches
-from aiom4b.cli.wording import ahead, span
+from aiom4b.cli.client import Client, Document, Json, Socket, asking
+from aiom4b.cli.following import GONE, batches, tell_gone, unless_gone
+from aiom4b.cli.stream import Event
+from aiom4b.cli.wording import ahead, explained, span
 from aiom4b.errors import Exit
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _SHOWN = 50  # more jobs than any screen has lines for
+_WITH_REASON = frozenset({"job.waiting", "job.failed", "job.cancelled"})
 _MOVING = frozenset({"job.progress", "job.step"})
 
 
@@ -42,31 +44,37 @@ def watch(*, socket: Socket = None, json: Json = False) -> None:
 
 
 def _lines(client: Client, *, json: bool) -> None:
-    with closing(batches(client, 60.0, gone=_gone)) as heard:
+    with closing(batches(client, 60.0, gone=tell_gone)) as heard:
         for events in heard:
             for event in events:
                 if json:
                     output.print_json_line({"id": event.id, "event": event.event, "data": event.data})
                 elif event.event != "job.progress":
-                    output.print_text(told(event, datetime.now(UTC)))
+                    output.print_text(told(event, _reason(client, event), datetime.now(UTC)))
 
 
-def told(event: Event, now: datetime) -> str:
-    """Return an event as a line for people."""
+def _reason(client: Client, event: Event) -> Document | None:
+    """Return the problem that an event is about, if there is one; of a job the event says only that there is."""
+    if event.event not in _WITH_REASON:
+        return event.data.get("problem")
+    job = unless_gone(lambda: client.find(f"jobs/{event.data['job_id']}"), None)
+    return job["error"] if job else None
+
+
+def told(event: Event, problem: Document | None, now: datetime) -> str:
+    """Return an event, and the problem that it is about, as one line for people."""
     data = event.data
     words = [now.astimezone().strftime("%H:%M:%S"), event.event]
     if event.event == "job.step":
         words.append(data["step"])
-    words += [str(data[key]) for key in ("state", "name", "reason") if data.get(key)]
+    elif event.event == "entry.changed":
+        words.append((data["state"] or "gone").replace("_", " "))
+    words += [str(data[key]) for key in ("name", "reason") if data.get(key)]
     if id := data.get("job_id"):
         words.append(f"({id[:8]})")
-    if error := data.get("error"):
-        words.append(error["message"])
+    if problem:
+        words.append(" ".join(problem["message"].split()))
     return "  ".join(words)
-
-
-def _gone() -> None:
-    output.talk("The service has gone; waiting for it.", style="yellow")
 
 
 # --- the live view ------------------------------------------------------------------------------------------------------
@@ -135,7 +143,7 @@ def _live(client: Client) -> None:
         with closing(batches(client, 1.0, gone=gone)) as heard:
             for events in heard:
                 still = events and all(event.event in _MOVING for event in events)
-                view = moved(view, events) if still else _looked(client)
+                view = moved(view, events) if still else unless_gone(lambda: _looked(client), view)
                 show()
 
 
@@ -169,7 +177,7 @@ def drawn(view: View, speeds: Speeds, now: datetime, console: Console) -> Render
     parts = [f"{len(view.running)} running", f"{view.queued} queued", f"{len(view.waiting)} waiting"]
     lines: list[RenderableType] = [text(", ".join(parts) + (" (paused)" if view.paused else ""), "bold")]
     if view.gone:
-        lines.append(text("The service has gone; waiting for it.", "yellow"))
+        lines.append(text(GONE, "yellow"))
     lines += [text(reason, "yellow") for reason in view.reasons]
     table = Table.grid(padding=(0, 2), expand=True)
     table.add_column(ratio=1, no_wrap=True, overflow="crop" if ascii_only else "ellipsis")
@@ -191,6 +199,5 @@ def drawn(view: View, speeds: Speeds, now: datetime, console: Console) -> Render
         due = f" (next try {ahead(again, now)})" if again else ""
         lines.append(text(f"waiting: {job['name']} [{job['id'][:8]}]{due}"))
         if job["error"]:
-            lines.append(text(f"  {job['error']['message']}", "yellow"))
-            lines.append(text(f"  remedy: {job['error']['remedy']}", "dim"))
+            lines += [text(line, "yellow") for line in explained(job["error"], 2)]
     return Group(*lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from rich.cells import cell_len
@@ -25,11 +25,11 @@ def ahead(at: datetime, now: datetime) -> str:
 
 
 def span(seconds: float) -> str:
-    """Say a stretch of time in its largest unit: "42 s", "3 min", "7 h", "2 d"."""
+    """Say a stretch of time in whole ones of its largest unit: "42 s", "3 min", "7 h", "2 d"."""
     for length, unit in _SPANS:
         if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(seconds // 1, 0):.0f} s"
 
 
 def moment(text: str) -> str:
@@ -61,10 +61,17 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
+def explained(problem: Mapping[str, str], margin: int) -> list[str]:
+    """Return message and remedy of a problem as lines, all with that many blanks before them."""
+    lines = [*problem["message"].split("\n"), *f"remedy: {problem['remedy']}".split("\n")]
+    return [" " * margin + line for line in lines]
+
+
 def columns(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:
     """Return a line for each row, its cells aligned as a terminal shows them, wide characters too.
 
-    The columns in ``right`` are set flush right. Nothing is ever cut; the last column may be of any length.
+    The columns in ``right`` are set flush right. Nothing is ever cut; the last column may be of any length and hold
+    several lines.
     """
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     lines = []
@@ -73,5 +80,6 @@ def columns(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset(
         for place, (cell, width) in enumerate(zip(row, widths, strict=True)):
             gap = " " * (width - cell_len(cell))
             cells.append(gap + cell if place in right else cell + gap)
-        lines.append("  ".join(cells).rstrip())
+        margin = " " * (sum(widths[:-1]) + 2 * (len(row) - 1))
+        lines.append("  ".join(cells).rstrip().replace("\n", "\n" + margin))
     return lines
