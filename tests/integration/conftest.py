@@ -10,7 +10,7 @@ import structlog
 from anyio.from_thread import start_blocking_portal
 from typer.testing import CliRunner
 
-from aiom4b import logs
+from aiom4b import redaction
 from aiom4b.cli.main import app as command_line
 from aiom4b.engine.pool import WorkerPool
 from aiom4b.steps import context
@@ -48,7 +48,7 @@ def house(tmp_path, monkeypatch, engine):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(anyio, "run", portal.call)
     monkeypatch.setattr(context, "WorkerPool", lambda *_, **__: pool)
-    monkeypatch.setattr(logs, "_secrets", set())
+    monkeypatch.setattr(redaction, "_secrets", set())
     yield place
     structlog.reset_defaults()
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aiom4b import config as settings
-from aiom4b import logs
+from aiom4b import redaction
 from aiom4b.cli import output
 from aiom4b.cli.config import app
 from aiom4b.errors import NeedsAttention, Transient
@@ -26,7 +26,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("aiom4b.config.sources.SYSTEM_FILE", str(tmp_path / "etc" / "aiom4b.toml"))
-    monkeypatch.setattr(logs, "_secrets", set())
+    monkeypatch.setattr(redaction, "_secrets", set())
 
 
 def run(*words: str):
@@ -142,7 +142,7 @@ def test_a_name_in_an_error_can_neither_drive_the_terminal_nor_pass_for_another_
 
 
 def test_an_error_in_json_keeps_its_text_and_hides_its_secrets(capsys):
-    logs.keep_secret("canary")
+    redaction.keep_secret("canary")
     code, told = failure(Transient("a.b", 'A "canary" \udcff\u202e', remedy="Wait."), capsys, json=True)
     assert (code, told.err) == (75, "")
     assert "\u202e" not in told.out
@@ -151,7 +151,7 @@ def test_an_error_in_json_keeps_its_text_and_hides_its_secrets(capsys):
 
 
 def test_an_error_for_people_hides_its_secrets(capsys):
-    logs.keep_secret("canary")
+    redaction.keep_secret("canary")
     _, told = failure(Transient("a.b", "The canary", remedy="Feed the canary"), capsys, json=False)
     assert "canary" not in told.err
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import pytest
 import structlog
 
-from aiom4b import logs
+from aiom4b import logs, redaction
 
 
 class Terminal(io.StringIO):
@@ -27,7 +27,7 @@ def quiet(monkeypatch):
     for name in ("JOURNAL_STREAM", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(logs, "_secrets", set())
+    monkeypatch.setattr(redaction, "_secrets", set())
     yield
     structlog.reset_defaults()
     root.handlers[:], level, ours_level = before
@@ -162,7 +162,7 @@ def test_the_prefix_is_not_written_to_a_stream_without_a_file(monkeypatch):
 @pytest.mark.parametrize("format", ["json", "console"])
 def test_a_known_secret_is_hidden_wherever_it_stands(format, stream):
     secret = 'cana"ry\nmit Grüßen\\'
-    logs.keep_secret(secret)
+    redaction.keep_secret(secret)
     text = told(
         format=format, stream=stream(), plain=f"it is {secret}.", deep={"list": [secret]}, error=OSError(secret)
     )
@@ -174,14 +174,14 @@ def test_a_known_secret_is_hidden_wherever_it_stands(format, stream):
 @pytest.mark.parametrize("quoted", [json.dumps, lambda text: json.dumps(text, ensure_ascii=False), repr])
 def test_a_known_secret_is_hidden_in_a_text_that_quotes_it(quoted):
     secret = "canary\"\n'Grüße"
-    logs.keep_secret(secret)
-    assert logs.redact(f"Reply: {quoted(secret)}").strip("'\"") == 'Reply: "[redacted]'.replace('"', quoted("")[0])
+    redaction.keep_secret(secret)
+    assert redaction.redact(f"Reply: {quoted(secret)}").strip("'\"") == 'Reply: "[redacted]'.replace('"', quoted("")[0])
 
 
 def test_a_secret_that_holds_another_is_hidden_whole():
     for secret in ("canary", "canary-bird", "a canary-bird sings"):
-        logs.keep_secret(secret)
-    assert logs.redact("Hear: a canary-bird sings") == "Hear: [redacted]"
+        redaction.keep_secret(secret)
+    assert redaction.redact("Hear: a canary-bird sings") == "Hear: [redacted]"
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
@@ -215,7 +215,7 @@ def test_what_looks_like_a_secret_is_hidden(event, format, stream):
 
 def test_everyday_words_are_not_taken_for_secrets():
     text = "key=encode.bitrate sha256=0123456789abcdef0123456789abcdef monkey: deadbeef00 tokens left: 3"
-    assert logs.redact(text) == text
+    assert redaction.redact(text) == text
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_hiding_never_breaks_json(value):
 
 def test_a_secret_that_is_too_short_to_hide_is_refused():
     with pytest.raises(ValueError, match="6 characters"):
-        logs.keep_secret("abc")
+        redaction.keep_secret("abc")
 
 
 def test_a_file_gets_every_line_as_json_and_is_rotated(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from aiom4b import logs
+from aiom4b import redaction
 from aiom4b.errors import Aiom4bError, Exit
 
 
@@ -20,12 +20,12 @@ def print_json(document: Mapping[str, Any]) -> None:
 
     A name's bytes that are not UTF-8 show as ``\\xff``; whoever needs them exactly adds the name in base64 beside it.
     """
-    _write(logs.json_text(document, indent=2))
+    _write(redaction.json_text(document, indent=2))
 
 
 def print_json_line(document: Mapping[str, Any]) -> None:
     """Write one JSON document on a line of its own, as one of many, else as `print_json` does."""
-    _write(logs.json_text(document))
+    _write(redaction.json_text(document))
 
 
 def print_text(text: str) -> None:
@@ -98,4 +98,4 @@ def print_error(error: Aiom4bError, *, to: Console | None = None) -> None:
 
 def _safe(text: str) -> str:
     """Return ``text`` without secrets, and each of its lines without what drives a terminal."""
-    return "\n".join(map(logs.printable, logs.redact(text).split("\n")))
+    return "\n".join(map(redaction.printable, redaction.redact(text).split("\n")))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from aiom4b import logs
+from aiom4b import redaction
 from aiom4b.cli import output
 from aiom4b.cli.client import Client, Document, Json, Socket, asking
 from aiom4b.cli.following import GONE, batches, tell_gone, unless_gone
@@ -169,7 +169,7 @@ def drawn(view: View, speeds: Speeds, now: datetime, console: Console) -> Render
     ascii_only = console.options.ascii_only
 
     def text(words: str, style: str = "") -> Text:
-        safe = logs.printable(logs.redact(words))
+        safe = redaction.printable(redaction.redact(words))
         if ascii_only:
             safe = safe.encode("ascii", "backslashreplace").decode()
         return Text(safe, style=style)

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from aiom4b.errors import Aiom4bError, Exit, NeedsAttention, Transient
-from aiom4b.logs import json_text
+from aiom4b.redaction import json_text
 
 MEDIA_TYPE = "application/problem+json"
 _DOCS = "See /docs, or /openapi.json, for what can be asked."

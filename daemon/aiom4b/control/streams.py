@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from aiom4b.jobs.events import Event, Reset
-from aiom4b.logs import json_text
+from aiom4b.redaction import json_text
 
 PING_SECONDS = 15.0
 """Shorter than the patience of proxies, and of our own client, which takes long silence for a dead connection."""
@@ -75,9 +75,8 @@ async def serve_jobs(
             await socket.send_text(json_text(told))
 
     await _follow(events, give, ends=(gone, closing.wait))
-    if closing.is_set():
-        with suppress(WebSocketDisconnect, RuntimeError):  # gone in this very moment
-            await socket.close(_SERVICE_RESTART)
+    with suppress(WebSocketDisconnect, RuntimeError):  # gone already
+        await socket.close(_SERVICE_RESTART)
 
 
 def _frame(event: Event | Reset) -> bytes:

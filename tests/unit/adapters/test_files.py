@@ -433,7 +433,7 @@ def test_a_move_to_another_file_system_is_refused_and_never_becomes_a_copy(tmp_p
     monkeypatch.setattr(files, "_renameat2", failing(errno.EXDEV))
     with pytest.raises(NeedsAttention) as caught:
         files.publish(put(tmp_path / "t"), str(tmp_path / "final"))
-    assert caught.value.code == "file.error"
+    assert caught.value.code == "file.other_volume"
     assert os.listdir(tmp_path) == ["t"]
 
 

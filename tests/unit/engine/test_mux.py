@@ -157,6 +157,29 @@ def test_a_work_directory_on_a_disk_that_failed_was_called_a_fault_of_the_progra
     assert (caught.value.code, caught.value.path) == ("file.io", str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.EIO, "file.io"), (errno.ENOSPC, "space.full"), (0x41444E49, "mux.failed")]
+)
+def test_what_the_disk_says_through_ffmpeg_is_told_from_what_ffmpeg_says(tmp_path, monkeypatch, number, code):
+    def fails(*_):
+        raise av.error.FFmpegError(number, "as FFmpeg says")
+
+    monkeypatch.setattr(mux, "_mux", fails)
+    with pytest.raises((NeedsAttention, Transient)) as caught:
+        mux.mux(request(tmp_path, encoded(sound.speech(1, RATE), settings()), RATE))
+    assert caught.value.code == code
+
+
+def test_a_book_on_a_disk_that_failed_was_called_no_book(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise av.error.FFmpegError(errno.EIO, "as FFmpeg says")
+
+    monkeypatch.setattr(media, "open_mp4", fails)
+    with pytest.raises(Transient) as caught:
+        inspect.facts(str(tmp_path / "book.m4b"))
+    assert caught.value.code == "file.io"
+
+
 @pytest.mark.parametrize("harm", ["torn", "short", "empty", "garbage"])
 def test_a_damaged_segment_is_named_and_may_be_made_anew(tmp_path, harm):
     wanted = request(tmp_path, encoded(sound.speech(1, RATE), settings()), RATE, cuts=(5,))
