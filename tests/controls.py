@@ -77,10 +77,16 @@ class Control:
         self.events: Events
         self.scheduler: Scheduler
         self.server: Server
+        self.serving = anyio.CancelScope()
         self.client: httpx.AsyncClient
 
     def clock(self):
         return self.now
+
+    async def run(self, *, task_status):
+        """Serve until the server stops or ``serving`` is cancelled."""
+        with self.serving:
+            await self.server.run(task_status=task_status)
 
     def service(self):
         async def health():
@@ -160,7 +166,7 @@ async def serving(folder, *, socket=None, **api):
             monotonic=lambda: control.seconds,
         )
         async with anyio.create_task_group() as group, control.unix(timeout=20) as control.client:
-            await group.start(control.server.run)
+            await group.start(control.run)
             yield control
             control.server.stop()
     finally:
@@ -208,5 +214,6 @@ def refusal(answer):
     problem = answer.json()
     assert set(problem) == {"type", "title", "status", "detail", "code", "remedy"}
     assert problem["status"] == answer.status_code
-    assert problem["detail"].endswith(".") and problem["remedy"]
+    assert problem["detail"]
+    assert problem["remedy"]
     return answer.status_code, problem["code"]

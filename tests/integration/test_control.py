@@ -6,16 +6,16 @@ import base64
 import json
 import os
 import re
+from dataclasses import replace
 from datetime import timedelta
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from aiom4b.config import InvalidSettings, Problem
 from aiom4b.control.service import Health, Watcher
 from aiom4b.jobs.job import EntryState, Status
 from aiom4b.jobs.job import Problem as JobProblem
-from aiom4b.models import BookId, Step
+from aiom4b.models import Step
 from controls import HEALTHY, NOON, entry, played, refusal
 
 LATIN = os.fsdecode(b"caf\xe9")
@@ -98,7 +98,9 @@ async def test_a_request_that_makes_no_sense_is_refused_with_its_reason(control)
         assert word in answer.json()["detail"]
     scheme = {"folders": ["Emma"], "naming_scheme": "{nonsense}.m4b"}
     assert refusal(await control.post("convert", scheme)) == (422, "config.template")
-    unreadable = await control.ask("POST", "convert", content=b'{"folders": [', headers={"content-type": "application/json"})
+    unreadable = await control.ask(
+        "POST", "convert", content=b'{"folders": [', headers={"content-type": "application/json"}
+    )
     assert refusal(unreadable) == (400, "request.invalid")
     assert await control.store.counts() == dict.fromkeys(Status, 0)
 
@@ -147,8 +149,6 @@ async def test_a_job_in_progress_shows_its_newest_progress(control):
 
 
 def _ahead(job):
-    from dataclasses import replace
-
     return replace(job, progress=55.5, step=Step.CONVERT)
 
 
@@ -199,7 +199,8 @@ async def test_only_ended_jobs_leave_the_history(control):
         await control.add(name, changes={"status": status, "ended": NOON - timedelta(days=1)})
     assert refusal(await control.ask("DELETE", f"jobs/{waiting.id}")) == (409, "job.conflict")
     assert refusal(await control.post("jobs/clear", {"status": ["queued"]})) == (422, "request.invalid")
-    assert (await control.post("jobs/clear", {"status": ["failed"]})).json() == {"cleared": 1}
+    assert (await control.post("jobs/clear", {"older_than_days": 2})).json() == {"cleared": 0}
+    assert (await control.post("jobs/clear", {"status": ["failed"], "older_than_days": 0.5})).json() == {"cleared": 1}
     assert (await control.post("jobs/clear")).json() == {"cleared": 2}
     done = await control.add("Five", changes={"status": Status.COMPLETED, "ended": NOON})
     deleted = await control.ask("DELETE", f"jobs/{done.id}")
@@ -235,7 +236,13 @@ async def test_status_tells_what_the_service_is_doing(control):
     assert told["pid"] == os.getpid()
     assert told["uptime_seconds"] == 3690
     assert told["health"]["status"] == "ok"
-    assert told["health"]["watcher"] == {"mode": "events", "state": "up", "reason": None, "entries": 2, "last_scan": 3.0}
+    assert told["health"]["watcher"] == {
+        "mode": "events",
+        "state": "up",
+        "reason": None,
+        "entries": 2,
+        "last_scan": 3.0,
+    }
     assert told["paused"] is False
     assert told["jobs"] == dict.fromkeys(map(str, Status), 0) | {"queued": 1, "running": 1}
     assert told["entries"] == dict.fromkeys(map(str, EntryState), 0) | {"settling": 1}
@@ -317,7 +324,11 @@ async def test_metrics_are_what_prometheus_reads(control):
     assert found["aiom4b_event_loop_lag_seconds",] >= 0
     assert {key[1] for key in found if key[0] == "aiom4b_disk_free_bytes"} == {"source", "library", "backup", "state"}
     control.health = Health(
-        ok=False, reasons=("x.",), watcher=Watcher(**_fields(HEALTHY.watcher) | {"state": "degraded"}), workers=1, worker_crashes=0
+        ok=False,
+        reasons=("x.",),
+        watcher=Watcher(**_fields(HEALTHY.watcher) | {"state": "degraded"}),
+        workers=1,
+        worker_crashes=0,
     )
     assert "aiom4b_watcher_up 0.0" in (await control.get("/metrics")).text
 
@@ -340,7 +351,7 @@ async def test_pausing_resuming_and_scanning(control):
 @played()
 async def test_reloading_tells_what_changed_and_what_a_wrong_setting_is(control):
     assert (await control.post("reload")).json() == {"changed": ["log.level"], "needs_restart": ["api.port"]}
-    control.reloaded = InvalidSettings([Problem(key="log.level", value="loud", origin="aiom4b.toml", message="no")])
+    control.reloaded = InvalidSettings([Problem(key="log.level", origin="aiom4b.toml", reason="is too loud")])
     assert refusal(await control.post("reload")) == (422, "config.invalid")
 
 
@@ -413,85 +424,8 @@ async def test_the_documentation_loads_nothing_from_the_internet(control):
     loaded = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page)
     assert len(loaded) >= 3
     assert all(address.startswith("/docs/assets/") for address in loaded)
-    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
     for address in loaded:
         assert len((await control.get(address)).content) > 100
     assert "'/openapi.json'" in page or '"/openapi.json"' in page
-
-
-# --- books ------------------------------------------------------------------------------------------------------------
-
-BOOK = bytes(range(256)) * 1000
-
-
-def published(control, name="Emma.m4b", content=BOOK):
-    path = os.path.join(control.library, "Jane Austen", "Emma", name)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "wb") as stream:
-        stream.write(content)
-    return path
-
-
-async def completed(control, path):
-    return await control.add(changes={"status": Status.COMPLETED, "output": path, "ended": NOON, "book": BookId("a" * 16)})
-
-
-@played()
-async def test_a_finished_book_is_downloaded_whole_or_in_ranges(control):
-    job = await completed(control, published(control))
-    whole = await control.get(f"download/{job.id}")
-    assert (whole.status_code, whole.content) == (200, BOOK)
-    assert whole.headers["content-type"] == "audio/mp4"
-    assert whole.headers["content-disposition"] == 'attachment; filename="Emma.m4b"'
-    assert whole.headers["accept-ranges"] == "bytes"
-    for given, begin, end in [("bytes=0-99", 0, 100), ("bytes=1000-", 1000, None), ("bytes=-5", len(BOOK) - 5, None)]:
-        part = await control.get(f"download/{job.id}", headers={"Range": given})
-        assert (part.status_code, part.content) == (206, BOOK[begin:end])
-        stop = (end or len(BOOK)) - 1
-        assert part.headers["content-range"] == f"bytes {begin}-{stop}/{len(BOOK)}"
-    several = await control.get(f"download/{job.id}", headers={"Range": "bytes=0-1,10-11"})
-    assert several.headers["content-type"].startswith("multipart/byteranges")
-    beyond = await control.get(f"download/{job.id}", headers={"Range": f"bytes={len(BOOK)}-"})
-    assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{len(BOOK)}")
-    tag = whole.headers["etag"]
-    same = await control.get(f"download/{job.id}", headers={"Range": "bytes=0-9", "If-Range": tag})
-    other = await control.get(f"download/{job.id}", headers={"Range": "bytes=0-9", "If-Range": '"old"'})
-    assert (same.status_code, other.status_code) == (206, 200)
-    head = await control.ask("HEAD", f"download/{job.id}")
-    assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(BOOK)), b"")
-
-
-@played()
-async def test_a_name_beyond_ascii_is_downloaded_under_that_name(control):
-    job = await completed(control, published(control, os.fsdecode(b"caf\xe9 \xc3\xa9.m4b")))
-    answer = await control.get(f"download/{job.id}")
-    assert answer.headers["content-disposition"] == "attachment; filename*=utf-8''caf%5Cxe9%20%C3%A9.m4b"
-
-
-@played()
-async def test_nothing_outside_the_library_is_given_out(control):
-    secret = os.path.join(control.state, "secret.m4b")
-    with open(secret, "wb") as stream:
-        stream.write(b"secret")
-    link = os.path.join(control.library, "link.m4b")
-    os.symlink(secret, link)
-    for path in (secret, link, os.path.join(control.library, "..", "state", "secret.m4b"), control.library + "2/x.m4b"):
-        job = await completed(control, path)
-        assert refusal(await control.get(f"download/{job.id}")) == (403, "path.outside")
-    pipe = os.path.join(control.library, "pipe.m4b")
-    os.mkfifo(pipe)
-    for path in (pipe, os.path.join(control.library, "gone.m4b"), control.library + "/Folder"):
-        os.makedirs(control.library + "/Folder", exist_ok=True)
-        job = await completed(control, path)
-        assert refusal(await control.get(f"download/{job.id}")) == (404, "book.missing")
-    unfinished = await control.add("Persuasion")
-    assert refusal(await control.get(f"download/{unfinished.id}")) == (409, "job.no_output")
-
-
-@pytest.mark.parametrize("id", ["..", "%2e%2e%2fx", "a" * 15, "A" * 16, "0" * 16, "x" * 16])
-def test_an_id_that_is_no_books_streams_nothing(id, tmp_path):
-    @played()
-    async def scene(control):
-        assert (await control.get(f"stream/{id}")).status_code == 404
-
-    scene(tmp_path)

@@ -154,15 +154,17 @@ def read_set(path: str) -> BackupSet:
         ) from error
 
 
-def verify_set(path: str) -> tuple[str, ...]:
+def verify_set(path: str, *, on_bytes: Callable[[int], None] = unheard) -> tuple[str, ...]:
     """Return what is wrong with a set, one sentence each; nothing when every file is there with the right content.
 
-    Reads every file from the disk. Raises what `read_set` raises.
+    Reads every file from the disk; ``on_bytes`` as in `damage`. Raises what `read_set` raises.
     """
     made = read_set(path)
     ours = {stored_path(file.path) for file in made.files} | {SUMS, MANIFEST}
     surplus = (entry.path for entry in walk(path) if entry.kind is not EntryKind.DIRECTORY and entry.path not in ours)
-    return damage(made) + tuple(f"Surplus: {displayable(path)} does not belong to the backup." for path in surplus)
+    return damage(made, on_bytes=on_bytes) + tuple(
+        f"Surplus: {displayable(path)} does not belong to the backup." for path in surplus
+    )
 
 
 def damage(made: BackupSet, *, on_bytes: Callable[[int], None] = unheard) -> tuple[str, ...]:
@@ -189,16 +191,17 @@ def damage(made: BackupSet, *, on_bytes: Callable[[int], None] = unheard) -> tup
     return tuple(findings)
 
 
-def restore_set(path: str, target: str) -> tuple[str, ...]:
+def restore_set(path: str, target: str, *, on_bytes: Callable[[int], None] = unheard) -> tuple[str, ...]:
     """Bring the files of a set back into the folder ``target``, and return their paths.
 
     Each appears whole, verified and durable, with its mtime, or not at all. A file that is already there with the right
     content counts as restored, so that an interrupted restore is simply repeated. Nothing is ever overwritten: any other
     file in the way raises NeedsAttention ``restore.exists`` before the first one is written. A set that doesn't verify
-    raises NeedsAttention ``backup.damaged``. Otherwise raises what `copy_verified` and `translated` raise.
+    raises NeedsAttention ``backup.damaged``. Otherwise raises what `copy_verified` and `translated` raise. ``on_bytes`` hears
+    of every block read; what it raises ends the work.
     """
     made = read_set(path)
-    findings = damage(made)
+    findings = damage(made, on_bytes=on_bytes)
     if findings:
         raise NeedsAttention(
             "backup.damaged",
@@ -212,13 +215,13 @@ def restore_set(path: str, target: str) -> tuple[str, ...]:
         destination = os.path.join(target, file.path)
         if not os.path.lexists(destination):
             missing.append((file, destination))
-        elif not _is_regular(destination) or hash_file(destination) != file.sha256:
+        elif not _is_regular(destination) or hash_file(destination, on_bytes=on_bytes) != file.sha256:
             raise _in_the_way(destination)
     for file, destination in missing:
         make_directories(os.path.dirname(destination))
         source = os.path.join(path, stored_path(file.path))
         try:
-            copy_verified(source, destination, sha256=file.sha256, mtime_ns=file.mtime_ns)
+            copy_verified(source, destination, sha256=file.sha256, mtime_ns=file.mtime_ns, on_bytes=on_bytes)
         except FileExistsError as error:
             raise _in_the_way(destination) from error
     return tuple(os.path.join(target, file.path) for file in made.files)

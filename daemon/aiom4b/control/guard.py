@@ -61,7 +61,7 @@ class Guard:
             if peer is None:
                 self._check(scope)
             if scope["type"] == "http":
-                receive = await _received(Headers(scope=scope), receive)
+                receive = await _received(receive)
         except Aiom4bError as error:
             log.warning("control.refused", code=error.code, path=scope["path"], client=_address(scope))
             headers = {"WWW-Authenticate": "Bearer"} if error.code == "request.unauthorized" else {}
@@ -121,11 +121,8 @@ def _is_ours(host: str, api: ApiSettings) -> bool:
     return True
 
 
-async def _received(headers: Headers, receive: Receive) -> Receive:
+async def _received(receive: Receive) -> Receive:
     """Take in the whole body, within limits; return what gives it to the app. Raises ``request.too_large``, ``.slow``."""
-    declared = headers.get("content-length", "0")
-    if int(declared) > MOST_BYTES:  # the server has made sure that it is a number
-        raise _too_large()
     body = bytearray()
     more = True
     with anyio.move_on_after(BODY_SECONDS) as scope:

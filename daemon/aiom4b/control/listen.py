@@ -18,7 +18,6 @@ MODE = 0o660
 """Of the Unix socket: its owner and its group may ask."""
 _BACKLOG = 128
 _FIRST_HANDED_OVER = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
-_SHORTEST_KEY = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,39 +51,23 @@ def listeners(path: str, api: ApiSettings, environ: MutableMapping[str, str]) ->
 
     Call it while holding the lock of the state directory: the file of a service that is gone is removed. Raises Transient
     ``service.running`` (exit 75) when somebody answers at ``path``, Fatal ``socket.unusable`` when nobody can, and Fatal
-    ``api.key_missing``, ``api.key_short``, ``api.incomplete``, ``api.unusable`` about TCP.
+    ``api.unusable`` and ``api.key_missing`` about TCP.
     """
-    check(api)
     opened: list[Listener] = []
     try:
         opened += handed_over(environ) or [unix_listener(path)]
         if any(one.socket.family != socket.AF_UNIX for one in opened) and api.key is None:
-            raise _keyless()
+            raise Fatal(
+                "api.key_missing",
+                "systemd hands over a network socket, which would be open to anybody: there is no api.key.",
+                remedy="Set api.key, better as a systemd credential than in the file; or listen on a path only.",
+            )
         opened += tcp_listeners(api)
     except Aiom4bError:
         for one in opened:
             one.close()
         raise
     return tuple(opened)
-
-
-def check(api: ApiSettings) -> None:
-    """Refuse settings under which TCP would be open to anybody; raises Fatal as `listeners` does."""
-    if bool(api.host) != bool(api.port):
-        given, missing = ("host", "port") if api.host else ("port", "host")
-        raise Fatal(
-            "api.incomplete",
-            f"api.{given} is set, but api.{missing} is not.",
-            remedy=f"Set api.{missing} too, or neither to answer on the Unix socket only.",
-        )
-    if api.host and api.key is None:
-        raise _keyless()
-    if api.key is not None and len(api.key.get_secret_value()) < _SHORTEST_KEY:
-        raise Fatal(
-            "api.key_short",
-            f"api.key has fewer than {_SHORTEST_KEY} characters.",
-            remedy="Take a longer one, for example from `openssl rand -hex 32`.",
-        )
 
 
 def handed_over(environ: MutableMapping[str, str]) -> list[Listener]:
@@ -145,14 +128,13 @@ def _remove_stale(path: str) -> None:
             raise FileExistsError(0, "something else is there, which is not ours to remove")
     except FileNotFoundError:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
             return
-        except TimeoutError:
+        except BlockingIOError:
             owner = "another process"  # so many are waiting there that we can't even get in the queue
         else:
             owner = f"process {_pid(probe)}"
@@ -198,11 +180,3 @@ def tcp_listeners(api: ApiSettings) -> list[Listener]:
 def _addresses(api: ApiSettings) -> Iterable[tuple[socket.AddressFamily, tuple[Any, ...]]]:
     found = socket.getaddrinfo(api.host, api.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return dict.fromkeys((family, address) for family, _, _, _, address in found)
-
-
-def _keyless() -> Fatal:
-    return Fatal(
-        "api.key_missing",
-        "The service would be open to anybody on the network: there is no api.key.",
-        remedy="Set api.key, better as a systemd credential than in the file; or unset api.host and api.port.",
-    )

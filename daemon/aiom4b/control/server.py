@@ -57,7 +57,7 @@ class Server:
                 proxy_headers=False,
                 server_header=False,
                 date_header=False,
-                limit_concurrency=MOST_CONNECTIONS,
+                limit_concurrency=MOST_CONNECTIONS + 1,  # answers 503 where nobody could be sent away
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=3,
                 h11_max_incomplete_event_size=16 << 10,
@@ -163,11 +163,11 @@ class _Connection(H11Protocol):
 
     def _make_room(self) -> None:
         """Close the connection that has asked nothing for longest, so that idlers can't keep others out."""
-        if len(self.connections) <= MOST_CONNECTIONS:
-            return
-        idle = [one for one in self.connections if isinstance(one, _Connection) and one is not self and one.idle]
-        if idle:
-            min(idle, key=lambda one: one.since).transport.abort()
+        present = [one for one in self.connections if not one.transport.is_closing()]
+        if len(present) > MOST_CONNECTIONS:
+            idle = [one for one in present if isinstance(one, _Connection) and one is not self and one.idle]
+            if idle:
+                min(idle, key=lambda one: one.since).transport.abort()
 
     def _await_head(self) -> None:
         self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.abort)

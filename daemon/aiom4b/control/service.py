@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from aiom4b.config import Settings
@@ -93,8 +93,8 @@ class Scheduling(Protocol):
         """Remove an ended job from the history."""
         ...
 
-    async def clear(self, statuses: Collection[Status], /) -> int:
-        """Remove all ended jobs of these statuses; return how many."""
+    async def clear(self, statuses: Collection[Status], older_than: timedelta, /) -> int:
+        """Remove all jobs of these statuses that ended so long ago; return how many."""
         ...
 
     async def forget(self, what: Fingerprint, /) -> object:

@@ -53,6 +53,7 @@ _AUDIO_SUFFIXES = (
 )
 _SLOWEST_BYTES_A_SECOND = 1_000_000  # a disk that is slower than that is broken
 _MEGABYTE = 1_000_000
+_LARGE = 300 * _MEGABYTE  # opening an M4B of 20 hours leaves 210 MB in a process
 _NOT_AUDIO = ("audio.not_audio", "file.empty")
 
 
@@ -138,19 +139,21 @@ async def _seen(root: str, entry: str, entries: Sequence[Entry], tools: _Tools) 
         if isinstance(one, Rejected):
             return one
     by_path = {one.path: one for one in looked if isinstance(one, SourceFile)}
+    warnings = tuple(
+        f"{displayable(one.path)} was left out: it is no regular file." for one in entries if one not in regular
+    )
     if not by_path:
+        reason = f"There is no audio in {displayable(os.path.basename(os.path.normpath(entry)))}."
         return Rejected(
             path=entry,
             code="source.no_audio",
-            reason=f"There is no audio in {displayable(os.path.basename(os.path.normpath(entry)))}.",
-            remedy="Put MP3 or AAC files into it.",
+            reason=" ".join([reason, *warnings[:3]]),
+            remedy="Put MP3 or AAC files into it: the files themselves, since links and devices are never opened.",
         )
     return _Seen(
         audio=[by_path[path] for path in order.natural(by_path)],
         beside=[one for one in looked if isinstance(one, Sidecar)],
-        warnings=tuple(
-            f"{displayable(one.path)} was left out: it is no regular file." for one in entries if one not in regular
-        ),
+        warnings=warnings,
     )
 
 
@@ -234,6 +237,7 @@ async def _look_at(root: str, entry: Entry, tools: _Tools) -> SourceFile | Sidec
             tools.settings.limits,
             rank=tools.rank,
             audio_seconds=entry.identity.size / _SLOWEST_BYTES_A_SECOND,
+            single_use=entry.identity.size > _LARGE,
         )
     except Aiom4bError as error:
         if isinstance(error, Transient) or error.exit is Exit.NOT_PERMITTED:

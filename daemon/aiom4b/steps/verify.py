@@ -281,7 +281,7 @@ async def prove_alone(book: str, context: StepContext) -> BookFacts:
 
     That says nothing of what it should hold. Raises NeedsAttention ``proof.*``.
     """
-    facts = await context.work(inspect.facts, book)
+    facts = await context.work(inspect.facts, book, single_use=True)
     whole = RangeRequest(
         path=book,
         sample_rate=facts.sample_rate,

@@ -24,9 +24,9 @@ _FILE: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.api_route(
+@router.head("/download/{job_id}", include_in_schema=False)
+@router.get(
     "/download/{job_id}",
-    methods=["GET", "HEAD"],
     response_class=FileResponse,
     responses={**_FILE, **documented(403, 404, 409)},
 )
@@ -42,9 +42,9 @@ async def download(job_id: Id, service: TheService) -> FileResponse:
     return await anyio.to_thread.run_sync(_file, service.settings().paths.library, job.output, "attachment")
 
 
-@router.api_route(
+@router.head("/stream/{file_id}", include_in_schema=False)
+@router.get(
     "/stream/{file_id}",
-    methods=["GET", "HEAD"],
     response_class=FileResponse,
     responses={**_FILE, **documented(403, 404)},
 )

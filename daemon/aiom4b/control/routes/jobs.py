@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import anyio.to_thread
@@ -10,7 +11,7 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from aiom4b.book import naming
 from aiom4b.control.problems import documented
 from aiom4b.control.routes.parts import Limit, Offset, TheService
-from aiom4b.control.schemas import answers, names, requests
+from aiom4b.control.schemas import answers, names, requests, work
 from aiom4b.control.service import Service
 from aiom4b.errors import Exit, NeedsAttention
 from aiom4b.jobs.job import Job, JobId, Kind, Status
@@ -21,13 +22,13 @@ Id = Annotated[JobId, Path(description="The job's id.")]
 
 
 @router.post("/convert", status_code=202, responses=documented(404, 422))
-async def convert(request: requests.ConvertRequest, service: TheService) -> answers.AcceptedDocument:
+async def convert(request: requests.ConvertRequest, service: TheService) -> work.AcceptedDocument:
     """Queue folders of the source directory, whatever is known of them: a job for each, or one for all with ``merge``."""
     return await _submitted(service, request.folders, request)
 
 
 @router.post("/jobs", status_code=202, responses=documented(404, 422))
-async def create(request: requests.JobRequest, service: TheService, response: Response) -> answers.AcceptedDocument:
+async def create(request: requests.JobRequest, service: TheService, response: Response) -> work.AcceptedDocument:
     """Queue one folder of the source directory."""
     accepted = await _submitted(service, [request.folder], request)
     response.headers["Location"] = f"/api/v1/jobs/{accepted.jobs[0].id}"
@@ -41,21 +42,22 @@ async def jobs(
     kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
     limit: Limit = 100,
     offset: Offset = 0,
-) -> answers.JobsDocument:
+) -> work.JobsDocument:
     """List jobs, the newest first."""
     found, total = await service.store.jobs(status=status, kind=kind, limit=limit, offset=offset)
-    return answers.JobsDocument(items=[_told(service, job) for job in found], total=total, limit=limit, offset=offset)
+    return work.JobsDocument(items=[_told(service, job) for job in found], total=total, limit=limit, offset=offset)
 
 
 @router.post("/jobs/clear")
 async def clear(service: TheService, request: requests.ClearRequest | None = None) -> answers.ClearedDocument:
     """Remove ended jobs from the history. Books and backups stay, and nothing is converted again for it."""
     wanted = request or requests.ClearRequest()
-    return answers.ClearedDocument(cleared=await service.scheduler.clear(wanted.status))
+    age = timedelta(days=wanted.older_than_days)
+    return answers.ClearedDocument(cleared=await service.scheduler.clear(wanted.status, age))
 
 
 @router.get("/jobs/{id}", responses=documented(404))
-async def job(id: Id, service: TheService) -> answers.JobDocument:
+async def job(id: Id, service: TheService) -> work.JobDocument:
     """Tell everything about one job."""
     return _told(service, await known(service, id))
 
@@ -67,21 +69,21 @@ async def delete(id: Id, service: TheService) -> None:
 
 
 @router.get("/jobs/{id}/log", responses=documented(404))
-async def log(id: Id, service: TheService) -> answers.LogDocument:
+async def log(id: Id, service: TheService) -> work.LogDocument:
     """Tell what happened to a job, the oldest first; the newest 200 lines are kept."""
     await known(service, id)
     lines = await service.store.log(id)
-    return answers.LogDocument(items=[answers.LogLineDocument.of(line) for line in lines], total=len(lines))
+    return work.LogDocument(items=[work.LogLineDocument.of(line) for line in lines], total=len(lines))
 
 
 @router.post("/jobs/{id}/cancel", responses=documented(404, 409))
-async def cancel(id: Id, service: TheService) -> answers.JobDocument:
+async def cancel(id: Id, service: TheService) -> work.JobDocument:
     """End a job, even in the middle of its work. What it leaves is tidied up; nothing of the source is touched."""
     return _told(service, await service.scheduler.cancel(id))
 
 
 @router.post("/jobs/{id}/retry", status_code=202, responses=documented(404, 409))
-async def retry(id: Id, service: TheService) -> answers.JobDocument:
+async def retry(id: Id, service: TheService) -> work.JobDocument:
     """Queue a job again that failed, was cancelled or is waiting."""
     return _told(service, await service.scheduler.retry(id))
 
@@ -94,13 +96,13 @@ async def order(
         Body(description='{"by": "names" | "tags" | "auto"}, {"files": […]}, or just the list of files'),
     ],
     service: TheService,
-) -> answers.JobDocument:
+) -> work.JobDocument:
     """Say in which order a job's files play: by names, by tags, or all of them listed."""
     return _told(service, await service.scheduler.set_order(id, requests.wanted_order(request)))
 
 
 @router.post("/jobs/{id}/priority", responses=documented(404, 409))
-async def priority(id: Id, request: requests.PriorityRequest, service: TheService) -> answers.JobDocument:
+async def priority(id: Id, request: requests.PriorityRequest, service: TheService) -> work.JobDocument:
     """Say how urgent a job is."""
     return _told(service, await service.scheduler.set_priority(id, request.priority))
 
@@ -118,15 +120,15 @@ async def known(service: Service, id: JobId) -> Job:
     return found
 
 
-def _told(service: Service, found: Job) -> answers.JobDocument:
-    return answers.JobDocument.of(service.scheduler.live(found))
+def _told(service: Service, found: Job) -> work.JobDocument:
+    return work.JobDocument.of(service.scheduler.live(found))
 
 
-async def _submitted(service: Service, folders: list[str], wishes: requests.BookWishes) -> answers.AcceptedDocument:
+async def _submitted(service: Service, folders: list[str], wishes: requests.BookWishes) -> work.AcceptedDocument:
     if wishes.naming_scheme is not None:
         # Told now rather than by a failed job: a template that can't name this book can't name any.
         await anyio.to_thread.run_sync(
             naming.target, Metadata(title="Title", authors=("Author",)), wishes.naming_scheme
         )
     made = await service.scheduler.submit(folders, wishes.options(), wishes.priority)
-    return answers.AcceptedDocument(jobs=[_told(service, one) for one in made])
+    return work.AcceptedDocument(jobs=[_told(service, one) for one in made])

@@ -16,7 +16,7 @@ from aiom4b.config import PathSettings
 from aiom4b.control import metrics as prometheus
 from aiom4b.control.metrics import Disk, Reading
 from aiom4b.control.routes.parts import Limit, Offset, TheParts, TheService
-from aiom4b.control.schemas import answers, names
+from aiom4b.control.schemas import answers, names, work
 from aiom4b.control.service import Service
 from aiom4b.control.streams import EventStream, serve_jobs
 from aiom4b.errors import Aiom4bError
@@ -73,7 +73,7 @@ async def status(service: TheService) -> answers.StatusDocument:
         paused=service.scheduler.paused,
         jobs=await service.store.counts(),
         entries={state: entries[state] for state in EntryState},
-        current=[answers.JobDocument.of(service.scheduler.live(job)) for job in running],
+        current=[work.JobDocument.of(service.scheduler.live(job)) for job in running],
         queue_age_seconds=None if age is None else round(age, 1),
         workers=found.workers,
         worker_crashes=found.worker_crashes,
@@ -97,11 +97,11 @@ async def folders(
     state: Annotated[list[EntryState] | None, Query(description="Only entries in these states.")] = None,
     limit: Limit = 1000,
     offset: Offset = 0,
-) -> answers.EntriesDocument:
+) -> work.EntriesDocument:
     """List the files and folders in the source directory, and where each stands."""
     found = [entry for entry in await service.store.entries() if state is None or entry.state in state]
-    items = [answers.EntryDocument.of(entry) for entry in found[offset : offset + limit]]
-    return answers.EntriesDocument(items=items, total=len(found), limit=limit, offset=offset)
+    items = [work.EntryDocument.of(entry) for entry in found[offset : offset + limit]]
+    return work.EntriesDocument(items=items, total=len(found), limit=limit, offset=offset)
 
 
 @router.get(

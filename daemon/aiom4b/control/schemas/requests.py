@@ -103,6 +103,9 @@ class ClearRequest(Request):
     status: list[Literal[Status.COMPLETED, Status.FAILED, Status.CANCELLED]] = Field(
         default=[Status.COMPLETED, Status.FAILED, Status.CANCELLED], description="All ended ones unless given."
     )
+    older_than_days: float = Field(
+        default=0, ge=0, le=36_500, description="Only those that ended so long ago or longer."
+    )
 
 
 class ForgetRequest(Request):
