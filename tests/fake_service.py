@@ -154,6 +154,7 @@ class FakeService(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             offset, limit = int(query.get("offset", ["0"])[0]), int(query.get("limit", ["50"])[0])
             wanted = query.get("status")
             found = [job for job in self.jobs if wanted is None or job["status"] in wanted]
+            found = [job for job in found if job["id"].startswith(query.get("id", [""])[0])]
             items = found[offset : offset + limit]
             return 200, {"items": items, "total": len(found), "limit": limit, "offset": offset}
         parts = path.split("/")

@@ -152,6 +152,17 @@ async def test_the_same_content_is_never_two_open_jobs(store):
     assert (await added(store)).id != first.id
 
 
+def test_the_file_itself_refuses_a_second_open_job_of_one_content(tmp_path):
+    async def run():
+        async with opened(tmp_path) as store:
+            await added(store)
+
+    anyio.run(run)
+    fill(tmp_path / "aiom4b.db", 1)
+    with closing(sqlite3.connect(tmp_path / "aiom4b.db")) as plain, pytest.raises(sqlite3.IntegrityError):
+        plain.execute(f"UPDATE job SET status = 'waiting', fingerprint = '{fingerprint(1)}'")
+
+
 @played
 async def test_jobs_that_nobody_has_looked_at_are_not_the_same(store):
     one, other = await added(store, fingerprint=None), await added(store, fingerprint=None)
@@ -277,6 +288,17 @@ async def test_jobs_are_listed_in_pages_the_newest_first(store):
     assert await store.jobs(status=set(), limit=2, offset=0) == ([], 0)
     assert (await store.counts())[Status.QUEUED] == 4
     assert await store.counts() == dict.fromkeys(Status, 0) | {Status.QUEUED: 4, Status.FAILED: 1}
+
+
+@played
+async def test_jobs_are_found_by_the_beginning_of_their_ids(store):
+    jobs = [await added(store, number) for number in range(5)]
+    for job in jobs:
+        for length in (4, 36):
+            beginning = job.id[:length]
+            expected = [one.id for one in reversed(jobs) if one.id.startswith(beginning)]
+            page, total = await store.jobs(beginning=beginning, limit=10, offset=0)
+            assert ([one.id for one in page], total) == (expected, len(expected))
 
 
 @played
@@ -721,6 +743,14 @@ def overwritten(path):
         file.write(b"\xaa" * 8192)
 
 
+def overwritten_later(path):
+    """Damage what is read last."""
+    half = path.stat().st_size // 2
+    with open(path, "r+b") as file:
+        file.seek(half)
+        file.write(b"\xaa" * half)
+
+
 @pytest.mark.parametrize("damage", [garbage, cut, overwritten])
 def test_a_damaged_database_is_put_aside_whole_and_begun_anew(tmp_path, damage):
     path = tmp_path / "aiom4b.db"
@@ -757,13 +787,13 @@ def test_damage_found_in_the_middle_stops_the_service_so_that_it_starts_anew(tmp
 
     async def run():
         async with opened(tmp_path) as store:
-            for number in range(50):
-                await added(store, number)
+            await added(store)
+        fill(path, 500)
         store = await Store.open(str(path))
-        overwritten(path)
+        overwritten_later(path)
         await store._run("DEFERRED", lambda: store._database.execute_sql("PRAGMA shrink_memory"))
         with pytest.raises(Fatal) as caught:
-            await store.jobs(limit=100, offset=0)
+            await store.jobs(limit=1000, offset=0, oldest_first=True)
         assert (caught.value.code, caught.value.exit) == ("database.damaged", Exit.FAILED)
         await store.close()
 

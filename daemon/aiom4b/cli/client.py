@@ -88,12 +88,12 @@ class Client:
         given = {key: value for key, value in query.items() if value is not None}
         return self._ask("GET", f"{path}?{urlencode(given, doseq=True)}" if given else path)
 
-    def every(self, path: str) -> list[Document]:
-        """Return all items of a list, page by page; one that moved on to the next page meanwhile is there once."""
+    def every(self, path: str, **query: str) -> list[Document]:
+        """Return all items of a list that answer the query, page by page; one that moved on to the next page meanwhile is there once."""
         items: dict[str, Document] = {}
         offset, total = 0, 1
         while offset < total:
-            answer = self.get(path, limit=PAGE, offset=offset)
+            answer = self.get(path, limit=PAGE, offset=offset, **query)
             items |= {item.get("id") or item.get("name_b64") or item["name"]: item for item in answer["items"]}
             offset, total = offset + PAGE, answer["total"]
         return list(items.values())

@@ -273,7 +273,7 @@ def _full(client: Client, beginning: str) -> str:
         )
     if len(beginning) == 36:
         return beginning
-    ids: dict[str, str] = {job["id"]: job["name"] for job in client.every("jobs") if job["id"].startswith(beginning)}
+    ids: dict[str, str] = {job["id"]: job["name"] for job in client.every("jobs", id=beginning)}
     if not ids:
         raise NeedsAttention(
             "job.missing",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import sqlite3
@@ -13,7 +14,7 @@ import structlog
 from playhouse.migrations import Runner
 
 from aiom4b.adapters import files
-from aiom4b.errors import Aiom4bError, Exit, Fatal, Transient
+from aiom4b.errors import Aiom4bError, Exit, Fatal, NeedsAttention, Transient
 from aiom4b.models import Clock
 
 log = structlog.get_logger()
@@ -37,7 +38,7 @@ class _Database(peewee.SqliteDatabase):
 
 
 @contextmanager
-def verdicts(path: str) -> Iterator[None]:
+def translated(path: str) -> Iterator[None]:
     """Turn what SQLite and the system say inside the block into our errors.
 
     Raises Transient ``space.full``, ``database.busy`` and ``database.io``; Fatal ``database.damaged`` (a start makes a new
@@ -51,6 +52,8 @@ def verdicts(path: str) -> Iterator[None]:
             raise
         raise _verdict(cause, path) from error
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise _full(path) from error
         raise _unusable(path, error.strerror or str(error)) from error
 
 
@@ -68,8 +71,7 @@ def _code(error: sqlite3.Error) -> int:
 def _verdict(error: sqlite3.Error, path: str) -> Aiom4bError:
     code, shown = _code(error), files.displayable(path)
     if code == sqlite3.SQLITE_FULL:
-        remedy = "Free some space (or inodes, or quota) on that file system; the work then goes on by itself."
-        return Transient("space.full", f"The disk that holds the database {shown} is full.", remedy=remedy, path=path)
+        return _full(path)
     if code in _BUSY:
         remedy = "Close the other program that has it open, and leave the database to the service while it runs."
         reason = f"Another process has held the database {shown} for more than {BUSY_SECONDS:.0f} seconds."
@@ -88,6 +90,15 @@ def _verdict(error: sqlite3.Error, path: str) -> Aiom4bError:
     return _unusable(path, str(error))
 
 
+def _full(path: str) -> Transient:
+    return Transient(
+        "space.full",
+        f"The disk that holds the database {files.displayable(path)} is full.",
+        remedy="Free some space (or inodes, or quota) on that file system; the work then goes on by itself.",
+        path=path,
+    )
+
+
 def _unusable(path: str, why: str) -> Fatal:
     return Fatal(
         "database.unusable",
@@ -102,15 +113,19 @@ def open_database(path: str, clock: Clock) -> tuple[peewee.SqliteDatabase, str |
 
     Belongs to the thread that calls. The file is readable by its owner only. Its folder must exist. A damaged file, with
     what SQLite keeps beside it, gets the name ``<path>-damaged-<UTC time>`` and an empty database takes its place.
-    Raises Fatal ``database.newer`` (nothing is changed) and what `verdicts` raises.
+    Raises Fatal ``database.newer`` (nothing is changed) and what `translated` raises.
     """
-    with verdicts(path):
+    with translated(path):
         database, damage = _connected(path)
         aside = None
         if damage:
             # Before it is closed, which would work the log into the damaged file and then remove it.
-            aside = _put_aside(path, f"{clock():%Y%m%dT%H%M%SZ}")
-            database.close()
+            try:
+                aside = _put_aside(path, f"{clock():%Y%m%dT%H%M%SZ}")
+            except NeedsAttention as error:
+                raise _unusable(path, f"it is damaged, and can't be put aside. {error.reason}") from error
+            finally:
+                database.close()
             log.error("database.damaged", path=path, aside=aside, reason=damage)
             database, _ = _connected(path)
         try:

@@ -86,11 +86,9 @@ def of_jobs(database: peewee.SqliteDatabase, sequences: Any) -> list[SourceEntry
 
 
 def keep_state(database: peewee.SqliteDatabase, entry: SourceEntry) -> None:
-    """Record the state of an entry for good if no job of it is left to show it."""
-    left = EntryJobRow.select(EntryJobRow.job).where(EntryJobRow.entry == entry.name).exists(database)
-    if not left:
-        changes = EntryRow.update(state=entry.state, problem=entry.problem)
-        changes.where(EntryRow.name == entry.name).execute(database)
+    """Record the state that an entry had from its jobs: it shows once no job is left."""
+    changes = EntryRow.update(state=entry.state, problem=entry.problem)
+    changes.where(EntryRow.name == entry.name).execute(database)
 
 
 def _values(database: peewee.SqliteDatabase, *, names: Any = None) -> list[SourceEntry]:

@@ -14,7 +14,7 @@ from peewee import SQL, fn
 from aiom4b.jobs import entries
 from aiom4b.jobs.job import Job, JobId, Kind, Status
 from aiom4b.jobs.rows import JobRow
-from aiom4b.models import Fingerprint, Name
+from aiom4b.models import Fingerprint
 
 # In the words of the partial index: SQLite uses it only if it can tell from the text of the query that it may.
 _OPEN = SQL("status IN ('queued', 'running', 'waiting')")
@@ -52,12 +52,16 @@ def page(
     *,
     status: Collection[Status] | None,
     kind: Kind | None,
+    beginning: str,
     limit: int,
     offset: int,
     oldest_first: bool,
 ) -> tuple[list[Job], int]:
-    """Return some of the jobs of these statuses and this kind, and how many of them there are."""
+    """Return some of the jobs of these statuses and this kind, their ids beginning so, and how many there are."""
     query = JobRow.select()
+    if beginning:
+        # A range, which the index of ids answers; ids hold nothing behind "f".
+        query = query.where((JobRow.id >= beginning) & (JobRow.id < beginning + "g"))
     if status is not None:
         query = query.where(JobRow.status.in_(list(status)))
     if kind is not None:

@@ -23,7 +23,7 @@ from aiom4b import models
 from aiom4b.adapters import files
 from aiom4b.errors import Exit, Fatal, NeedsAttention
 from aiom4b.jobs import entries, queue
-from aiom4b.jobs.database import open_database, verdicts
+from aiom4b.jobs.database import open_database, translated
 from aiom4b.jobs.job import Job, JobEvent, JobId, JobOptions, Kind, Metrics, Problem, SourceEntry, Status
 from aiom4b.jobs.rows import CounterRow, FlagRow, ForgottenRow, JobRow, NoteRow, PublishedRow
 from aiom4b.models import BookId, Clock, Fingerprint, Name, Step
@@ -108,17 +108,10 @@ class Store:
             raise
 
     async def close(self) -> None:
-        """Leave one file that holds everything, and close it. No other call may follow."""
+        """Close the database, which leaves one file that holds everything. No other call may follow."""
         with anyio.CancelScope(shield=True):
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._database.close)
         self._thread.shutdown()
-
-    def _close(self) -> None:
-        with verdicts(self._path):
-            try:
-                self._database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            finally:
-                self._database.close()
 
     async def _run(self, lock: str, work: Callable[[], _T]) -> _T:
         begun = asyncio.get_running_loop().run_in_executor(self._thread, self._in_transaction, lock, work)
@@ -127,7 +120,7 @@ class Store:
         return begun.result()
 
     def _in_transaction(self, lock: str, work: Callable[[], _T]) -> _T:
-        with verdicts(self._path), self._database.atomic(lock):
+        with translated(self._path), self._database.atomic(lock):
             return work()
 
     @_reads
@@ -200,11 +193,21 @@ class Store:
         offset: int,
         status: Collection[Status] | None = None,
         kind: Kind | None = None,
+        beginning: str = "",
         oldest_first: bool = False,
     ) -> tuple[list[Job], int]:
-        """Return a page of the jobs with one of these statuses and of this kind, and how many of them there are."""
+        """Return a page of the jobs with one of these statuses and of this kind, and how many of them there are.
+
+        With ``beginning`` only those whose ids begin so.
+        """
         return queue.page(
-            self._database, status=status, kind=kind, limit=limit, offset=offset, oldest_first=oldest_first
+            self._database,
+            status=status,
+            kind=kind,
+            beginning=beginning,
+            limit=limit,
+            offset=offset,
+            oldest_first=oldest_first,
         )
 
     @_reads

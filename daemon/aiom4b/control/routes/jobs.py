@@ -40,11 +40,12 @@ async def jobs(
     service: TheService,
     status: Annotated[list[Status] | None, Query(description="Only jobs of these statuses.")] = None,
     kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
+    id: Annotated[str, Query(pattern="^[0-9a-f-]{0,36}$", description="Only jobs whose id begins like this.")] = "",
     limit: Limit = 100,
     offset: Offset = 0,
 ) -> work.JobsDocument:
     """List jobs, the newest first."""
-    found, total = await service.store.jobs(status=status, kind=kind, limit=limit, offset=offset)
+    found, total = await service.store.jobs(status=status, kind=kind, beginning=id, limit=limit, offset=offset)
     return work.JobsDocument(items=[_told(service, job) for job in found], total=total, limit=limit, offset=offset)
 
 
