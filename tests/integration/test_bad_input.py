@@ -184,6 +184,14 @@ def test_a_fifo_or_link_is_no_book_itself(house, refused):
     assert answer.error["code"] == "source.not_regular"
 
 
+def test_a_folder_whose_only_audio_is_a_link_was_told_to_hold_none(house, refused):
+    folder = house.drop("linked", {"notes.txt": b"x"})
+    os.symlink(house.drop("Emma", tracks(1)) + "/01.mp3", os.path.join(folder, "01.mp3"))
+    error = refused(folder, "source.no_audio")
+    assert "01.mp3 was left out: it is no regular file." in error["message"]
+    assert "links" in error["remedy"]
+
+
 # --- what is missing, or contradicts itself ---------------------------------------------------------------------------
 
 
@@ -286,6 +294,7 @@ def test_a_directory_that_is_a_file_is_refused(house, which):
     getattr(house, which).write_text("mine")
     answer = house.convert(folder)
     assert answer.exit != 0
+    assert answer.error["message"] == f"{getattr(house, which)} is not a folder."
     assert answer.error["remedy"]
     assert getattr(house, which).read_text() == "mine"
 

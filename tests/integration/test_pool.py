@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -243,6 +244,24 @@ def test_a_hang_meets_its_deadline_and_the_next_task_works(monkeypatch):
     error = played(scene)
     assert error.code == "worker.deadline"
     assert "hang" in error.reason
+
+
+def test_a_wall_clock_that_is_set_ahead_ended_every_task_in_flight(fifo, monkeypatch):
+    gate, told = fifo("gate"), fifo("told")
+
+    async def scene(pool):
+        task = asyncio.create_task(pool.run(workers.wait_at, gate, told))
+        await heard(told)
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + 86400)
+        with pytest.raises(Transient):  # when this death has been noticed, lateness would have been too
+            await pool.run(workers.die_by, signal.SIGKILL)
+        assert not task.done()
+        await open_gate(gate)
+        return await task
+
+    scene.size = 2
+    assert played(scene) > 0
 
 
 def test_the_deadline_grows_with_the_audio(monkeypatch):

@@ -171,6 +171,7 @@ def test_a_file_that_is_no_book_is_refused_in_plain_words(house, data):
     answer = house.run("verify", str(path), "--json")
     assert answer.exit == 1
     assert answer.error["code"] != "worker.error"
+    assert "Errno" not in answer.error["message"]
 
 
 # --- backups ----------------------------------------------------------------------------------------------------------

@@ -69,7 +69,9 @@ def _verdict(error: OSError, path: str, doing: str) -> Aiom4bError:
             remedy = "Free some space (or inodes, or quota) on that file system. The service then goes on by itself; a command has to be given again."
             return Transient("space.full", reason, remedy=remedy, path=path)
         case errno.EIO | errno.ESTALE | errno.ETIMEDOUT:
-            remedy = "Check the disk and the network mount. The service tries again later; a command has to be given again."
+            remedy = (
+                "Check the disk and the network mount. The service tries again later; a command has to be given again."
+            )
             return Transient("file.io", reason, remedy=remedy, path=path)
         case errno.EACCES | errno.EPERM | errno.EROFS:
             remedy = "Give the user that aiom4b runs as the right to do so, and check that the volume is not read-only."
@@ -428,7 +430,9 @@ def check_writable(directory: str) -> None:
     if not os.path.isdir(directory):
         raise NeedsAttention(
             "directory.missing",
-            f"The folder {displayable(directory)} is not there.",
+            f"{displayable(directory)} is not a folder."
+            if os.path.lexists(directory)
+            else f"The folder {displayable(directory)} is not there.",
             remedy="Make it, or mount the volume that holds it, or correct the path in the settings.",
             path=directory,
             exit=Exit.NOT_FOUND,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,6 +12,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
+from aiom4b.adapters import files
 from aiom4b.engine import aac, likeness, media, pcm, prove, segment
 from aiom4b.engine.encode import Pcm, tame
 from aiom4b.engine.pcm import PcmRequest
@@ -58,8 +61,17 @@ def facts(path: str) -> BookFacts:
                 chapters=chapters,
             )
     except (av.error.FFmpegError, IndexError, StopIteration) as error:
+        why = "it holds no sound"
+        if isinstance(error, av.error.FFmpegError):
+            if error.errno is not None and error.errno in errno.errorcode:  # FFmpeg's own are far above
+                with files.translated(path, "reading"):
+                    raise OSError(error.errno, os.strerror(error.errno)) from error
+            why = error.strerror or why
         raise NeedsAttention(
-            "proof.unreadable", f"{path} can't be read as a book: {error}.", remedy=_REMEDY, path=path
+            "proof.unreadable",
+            f"{files.displayable(path)} can't be read as a book: {why}.",
+            remedy=_REMEDY,
+            path=path,
         ) from error
 
 

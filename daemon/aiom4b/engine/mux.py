@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ def mux(request: MuxRequest) -> tuple[MuxedPiece, ...]:
         try:
             return _mux(request)
         except av.error.FFmpegError as error:
-            if error.errno is not None and error.errno > 0:
+            if error.errno is not None and error.errno in errno.errorcode:  # FFmpeg's own codes are far above
                 raise OSError(error.errno, os.strerror(error.errno)) from error
             raise NeedsAttention(
                 "mux.failed",

@@ -67,6 +67,7 @@ class _Waiting:
     done: asyncio.Future[object]
     running: Future[worker.Done | worker.Failed] | None = None
     processes: pebble.ProcessPool | None = None
+    expiry: asyncio.TimerHandle | None = None
     again: bool = False
 
     def __lt__(self, other: _Waiting) -> bool:
@@ -200,12 +201,21 @@ class WorkerPool:
 
     def _hand_over(self, bench: _Bench, waiting: _Waiting) -> None:
         waiting.processes = self._processes(bench)
-        waiting.running = waiting.processes.schedule(
-            worker.run, args=(waiting.function, waiting.args), timeout=waiting.deadline
-        )
+        waiting.running = waiting.processes.schedule(worker.run, args=(waiting.function, waiting.args))
+        # Not Pebble's timeout: that goes by the wall clock, and a machine that sets it after booting would lose all in flight.
+        waiting.expiry = asyncio.get_running_loop().call_later(waiting.deadline, self._expire, waiting)
+
+    def _expire(self, waiting: _Waiting) -> None:
+        """Kill the worker of a task that is late, and let its waiter know."""
+        assert waiting.running is not None
+        if not waiting.done.done():
+            waiting.done.set_exception(TimeoutError())
+            waiting.running.cancel()
 
     def _finish(self, bench: _Bench, waiting: _Waiting, future: asyncio.Future[object]) -> None:
         bench.running.discard(waiting.key[1])
+        if waiting.expiry is not None:
+            waiting.expiry.cancel()
         if not waiting.done.done():
             if future.cancelled():
                 waiting.done.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import anyio
 import pytest
@@ -80,12 +80,12 @@ def directory(tmp_path):
     return path
 
 
-def run(source, directory, *, report=lambda progress: None, ledger=None):
+def run(source, directory, *, report=lambda progress: None, ledger=None, now=NOW):
     async def main():
         return await step.backup(
             source,
             str(directory),
-            now=NOW,
+            now=now,
             limiter=anyio.CapacityLimiter(2),
             ledger=ledger or SpaceLedger(),
             report=report,
@@ -134,6 +134,12 @@ def test_a_copy_that_is_there_and_verifies_is_not_made_again(source, directory):
     first = run(source, directory)
     assert run(source, directory) == first
     assert len(visible(directory)) == 1
+
+
+@pytest.mark.parametrize("days", [-20000, -365, 365])
+def test_a_copy_is_found_again_whatever_the_clock_said_when_it_was_made(source, directory, days):
+    first = run(source, directory, now=NOW + timedelta(days=days))
+    assert run(source, directory) == first
 
 
 def test_a_damaged_copy_is_not_relied_on(source, directory):
