@@ -130,6 +130,8 @@ class House:
             if not work and os.path.dirname(inside) == ".aiom4b/work":
                 found.append(inside + "/")
         for entry in os.scandir(self.backup):
+            if entry.name == "cleanup.log":
+                continue
             if entry.name == ".aiom4b":
                 found += [one.path for one in os.scandir(entry.path)]
             elif not {"backup.json", "SHA256SUMS"} <= set(os.listdir(entry.path)):

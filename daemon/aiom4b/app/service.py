@@ -18,6 +18,7 @@ import structlog
 
 from aiom4b import logs
 from aiom4b.adapters import files, volumes
+from aiom4b.app.aftercare import Aftercare
 from aiom4b.app.claims import claimed
 from aiom4b.app.directories import prepare_directories
 from aiom4b.app.reload import merged
@@ -28,6 +29,7 @@ from aiom4b.control.service import Health, Reloaded, Service, Watcher
 from aiom4b.engine.pool import Rank
 from aiom4b.errors import Aiom4bError, Exit, Fatal
 from aiom4b.intake.inbox import Inbox
+from aiom4b.jobs import retention
 from aiom4b.jobs.events import Events
 from aiom4b.jobs.job import EntryState, JobId, Problem, SourceEntry, Status
 from aiom4b.jobs.runner import Runner
@@ -158,6 +160,7 @@ class _Life:
         self._scheduler = Scheduler(
             store, self._events, self._runner, lambda: self._settings, clock=now, monotonic=time.monotonic
         )
+        self._aftercare = Aftercare(store, self._events, lambda: self._settings)
         assert settings.paths.source is not None
         self._inbox = Inbox(
             source=settings.paths.source,
@@ -198,6 +201,7 @@ class _Life:
                     work.start_soon(self._scheduler.run, name="scheduler")
                     work.start_soon(self._inbox.run, name="inbox")
                     work.start_soon(self._keep_house, name="housekeeping")
+                    work.start_soon(self._aftercare.run, name="aftercare")
                     work.start_soon(self._tell_status, name="status line")
                     work.start_soon(self._feed_watchdog, name="watchdog")
                     self._notifier.ready()
@@ -314,12 +318,33 @@ class _Life:
         self._notifier.ready()
 
     async def _keep_house(self) -> None:
-        """Once an hour, forget what is too old."""
+        """Once an hour, forget what is too old; whatever hinders that is told, and tried again."""
         while True:
             await anyio.sleep(_HOUSEKEEPING_SECONDS)
-            days = self._settings.jobs.history_days
-            if days:
-                await self._scheduler.clear([status for status in Status if status.ended], timedelta(days=days))
+            try:
+                await self._clean()
+            except Aiom4bError as error:
+                log.warning("housekeeping.failed", code=error.code, reason=error.reason, remedy=error.remedy)
+
+    async def _clean(self) -> None:
+        settings = self._settings
+        if settings.jobs.history_days:
+            ended = [status for status in Status if status.ended]
+            await self._scheduler.clear(ended, timedelta(days=settings.jobs.history_days))
+        assert settings.paths.library is not None
+        if settings.backup.enabled:
+            cleaned = await retention.clean(
+                settings.paths.backup,
+                settings.paths.library,
+                days=settings.backup.retention_days,
+                now=now(),
+                source=settings.paths.source,
+                archive=settings.paths.archive,
+            )
+            if cleaned.removed:
+                log.info(
+                    "backups.cleaned", removed=len(cleaned.removed), bytes=sum(one.size for one in cleaned.removed)
+                )
 
     async def _tell_status(self) -> None:
         """Keep the line of `systemctl status` up to date, once a second at most, and only when something happens."""

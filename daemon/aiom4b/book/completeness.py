@@ -19,6 +19,13 @@ _LITTER = frozenset(
         "icon\r",
     }
 )
+_WORTHLESS = frozenset(
+    {
+        *vocabulary("@eadir .@__thumb thumbs.db ehthumbs.db desktop.ini .directory"),
+        *vocabulary(".ds_store .appledouble .localized __macosx"),
+        "icon\r",
+    }
+)
 _BEING_WRITTEN = (
     *(".part", ".partial", ".tmp", ".temp", ".tempfile", ".crdownload", ".download", ".opdownload", ".filepart"),
     *(".!qb", ".!ut", ".bc!", ".aria2"),
@@ -43,6 +50,15 @@ def is_litter(name: str) -> bool:
     folded = name.casefold()
     hidden = name.startswith(".") and not name.startswith("...")
     return hidden or folded.startswith("~$") or folded in _LITTER
+
+
+def is_worthless(name: str) -> bool:
+    """Whether litter of this name may go with the folder that it lies in: thumbnails, indexes and views, made by systems.
+
+    Other litter may be somebody's after all: a recycle bin, a snapshot, a hidden file of his own.
+    """
+    folded = name.casefold()
+    return is_litter(name) and (folded in _WORTHLESS or folded.startswith("._"))
 
 
 def is_temporary(name: str) -> bool:

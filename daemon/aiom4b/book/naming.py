@@ -51,12 +51,13 @@ def as_asked(output: str) -> str:
     ``.m4b`` is added where it is missing, and a folder of the book's own where none was named. Raises NeedsAttention
     ``output.unusable`` when it leads out of the library or nothing is left of a name.
     """
-    parts = [part for part in output.removesuffix(SUFFIX).split("/") if part not in {"", "."}]
+    stem = output[: -len(SUFFIX)] if output.lower().endswith(SUFFIX) else output
+    parts = [part for part in stem.split("/") if part not in {"", "."}]
     names = [clean_name(part, reserve=len(SUFFIX)) for part in parts]
-    if output.startswith("/") or ".." in parts or not names or not all(names):
+    if output.startswith("/") or not names or not all(names):  # of ".." nothing is left
         raise NeedsAttention(
             "output.unusable",
-            f'The output "{output}" is no path inside the library.',
+            f'The output "{clean_text(output)}" is no path inside the library.',
             remedy="Give a path relative to the library, such as Author/Title/Title.m4b.",
         )
     if len(names) == 1:

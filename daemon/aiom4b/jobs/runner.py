@@ -10,7 +10,7 @@ from aiom4b import pipeline
 from aiom4b.adapters import files, volumes
 from aiom4b.config import Settings
 from aiom4b.engine.pool import Rank
-from aiom4b.errors import NeedsAttention, Transient
+from aiom4b.errors import Aiom4bError, NeedsAttention, Transient
 from aiom4b.jobs.job import Job
 from aiom4b.models import Fingerprint, OrderChoice, Progress, Source
 from aiom4b.pipeline import Finished, PipelineSettings
@@ -53,8 +53,10 @@ class Runner:
 
         A job that nobody has looked at yet takes the first book that is there; ``found`` is told which, and says whether
         no other job has it; ``others`` gets the remaining ones. Raises what keeps it from being a book (NeedsAttention),
-        Transient ``source.changed`` when it isn't the one that was accepted any more, and `Duplicate`.
+        Transient ``source.changed`` when it isn't the one that was accepted any more, `Duplicate`, and what
+        `volumes.Guard.check` raises.
         """
+        await self._guard.check()
         library = self._settings().paths.library
         assert library is not None
         if job.fingerprint is not None:
@@ -86,7 +88,19 @@ class Runner:
             template=job.options.naming_scheme,
             output=job.options.output,
         )
-        return await pipeline.make(source, wanted, self.resources, rank=rank_of(job), report=report)
+        try:
+            return await pipeline.make(source, wanted, self.resources, rank=rank_of(job), report=report)
+        except Aiom4bError:
+            await self._guard.check()  # a volume that goes in the middle shows as a missing file first
+            raise
+
+    async def remember(self, source: Source) -> None:
+        """Keep a source as it was accepted, unless a volume is missing: then its job looks at it once more."""
+        library = self._settings().paths.library
+        assert library is not None
+        # What is made in an empty mount point would pass for the library from then on.
+        if not await anyio.to_thread.run_sync(self._guard.missing):
+            await anyio.to_thread.run_sync(pipeline.remember, library, source)
 
     async def sweep(self, fingerprint: Fingerprint) -> None:
         """Remove what a job that will not go on has left in the library's work directory."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -252,7 +253,7 @@ class Scheduler:
         )
 
     async def _failed(self, live: _Live, error: Aiom4bError) -> None:
-        problem = Problem(code=error.code, message=error.reason, remedy=error.remedy)
+        problem = Problem(code=error.code, message=error.reason, remedy=_remedy(error, live.job.id))
         judged = verdict(error, live.job.attempts, self._settings().jobs.max_attempts)
         name = displayable(live.job.name)
         # What a job waits for is looked at again and again, and told once.
@@ -263,7 +264,7 @@ class Scheduler:
                 book=name,
                 code=error.code,
                 reason=error.reason,
-                remedy=error.remedy,
+                remedy=problem.remedy,
                 course=judged.course,
             )
         attempts = live.job.attempts if judged.counts else live.job.attempts - 1
@@ -349,10 +350,8 @@ class Scheduler:
         return path if path is not None and await anyio.to_thread.run_sync(os.path.isfile, path) else None
 
     async def _add(self, source: Source, entry: Name | None, options: JobOptions, priority: int) -> Job:
-        library = self._settings().paths.library
-        assert library is not None
         async with self._accepting:
-            await anyio.to_thread.run_sync(pipeline.remember, library, source)
+            await self._runner.remember(source)
             job, new = await self._store.add(
                 kind=Kind.CONVERT,
                 name=source.name,
@@ -625,6 +624,11 @@ def _added(totals: Metrics, one: Metrics) -> Metrics:
         cpu_seconds=both(totals.cpu_seconds, one.cpu_seconds),
         peak_memory=max(totals.peak_memory, one.peak_memory),
     )
+
+
+def _remedy(error: Aiom4bError, job_id: JobId) -> str:
+    """Return what helps, in the words of the service: rooms below know only the option of `aiom4b convert`."""
+    return re.sub("--order (names|tags)", rf"`aiom4b jobs order {job_id[:8]} \1`", error.remedy)
 
 
 def _is_duplicate(problem: Problem | None) -> bool:

@@ -23,7 +23,7 @@ _MENDED_IN_PLACE = (
     "config.template",
 )
 # Only a choice of its owner helps.
-_CHOICES = ("order.contradiction", "order.unclear", "order.tags_unusable")
+_CHOICES = ("order.contradiction", "order.unclear", "order.tags_unusable", "order.not_these")
 
 
 class Course(StrEnum):
@@ -47,7 +47,7 @@ class Verdict:
 def verdict(error: Aiom4bError, attempts: int, max_attempts: int) -> Verdict:
     """Judge. ``attempts`` counts the one that just failed.
 
-    Pauses double from half a minute to an hour, so that five attempts span a quarter of an hour. What waits for somebody's
+    Pauses double from half a minute to an hour, so that five attempts span seven minutes. What waits for somebody's
     hand or for free space is looked at four times a minute, as often as it takes.
     """
     if error.code == "source.changed":

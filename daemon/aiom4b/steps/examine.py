@@ -102,7 +102,7 @@ async def examine(entry: str, settings: ExamineSettings, pool: WorkerPool, rank:
 async def examine_as_one(
     entries: Sequence[str], settings: ExamineSettings, pool: WorkerPool, rank: Rank
 ) -> tuple[Finding, ...]:
-    """Take several entries for the parts of one book, in natural order of their names; else as `examine`."""
+    """Take several entries for the parts of one book, called like the first of them by name; else as `examine`."""
     tools = _Tools(settings=settings, pool=pool, rank=rank)
     whole = os.path.commonpath([os.path.dirname(os.path.abspath(entry)) for entry in entries])
     members: dict[str, Entry] = {}
@@ -117,6 +117,13 @@ async def examine_as_one(
             for one in found
             for path in [os.path.relpath(os.path.join(root, one.path), whole)]
         }
+    if len(members) > settings.max_files:
+        raise NeedsAttention(
+            "source.too_large",
+            f"The {len(entries)} parts hold more than {settings.max_files} files, which is no audiobook.",
+            remedy="Name only the parts of one book.",
+            path=whole,
+        )
     seen = await _seen(whole, entries[0], list(members.values()), tools)
     if isinstance(seen, Rejected):
         return (seen,)

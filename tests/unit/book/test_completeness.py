@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiom4b.book.completeness import check, is_litter, is_temporary
+from aiom4b.book.completeness import check, is_litter, is_temporary, is_worthless
 from aiom4b.models import Order
 from factories import source_file, source_files
 
@@ -42,6 +42,19 @@ def reason(files):
 def test_what_a_nas_leaves_around_is_litter(name):
     assert is_litter(name)
     assert not is_temporary(name)
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "Thumbs.db", "desktop.ini", ".DS_Store", "._01.mp3", "Icon\r", "__MACOSX"])
+def test_what_a_system_makes_again_by_itself_is_worth_nothing(name):
+    assert is_worthless(name)
+    assert is_litter(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["#recycle", "lost+found", ".notes", ".git", "~$letter", "._1.mp3.part", "._1.mp3.AbC123"]
+)
+def test_litter_that_may_be_somebodys_is_worth_something(name):
+    assert not is_worthless(name)
 
 
 @pytest.mark.parametrize("name", ["01.mp3", "Emma", "...and Justice", "cover.jpg", "CD1", "@home.mp3", "#1.mp3"])

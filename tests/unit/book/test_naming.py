@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiom4b.book.naming import MAX_NAME_BYTES, alternative, clean_name, clean_title, target
-from aiom4b.errors import Fatal
+from aiom4b.book.naming import MAX_NAME_BYTES, alternative, as_asked, clean_name, clean_title, target
+from aiom4b.errors import Fatal, NeedsAttention
 from aiom4b.models import Metadata, SeriesEntry
 
 DEFAULT = "{author}/{series}/{title}/{title}.m4b"
@@ -48,6 +48,47 @@ def test_whatever_a_book_is_called_its_path_is_safe(author, series, title, part)
 def test_cleaning_twice_changes_nothing(name):
     assert clean_name(clean_name(name)) == clean_name(name)
     assert clean_title(clean_title(name)) == clean_title(name)
+
+
+@given(st.one_of(nasty, st.lists(nasty, max_size=6).map("/".join)), st.sampled_from(["", ".m4b", ".M4B", "/", "/.."]))
+def test_whatever_is_asked_for_is_a_safe_path_inside_the_library_or_refused(asked, ending):
+    try:
+        path = as_asked(asked + ending)
+    except NeedsAttention:
+        return
+    assert path.endswith(".m4b")
+    assert len(path.split("/")) >= 2
+    for name in path.split("/"):
+        assert_safe(name)
+    assert as_asked(path) == path
+    for name in alternative(path, 12).split("/"):
+        assert_safe(name)
+
+
+@pytest.mark.parametrize(
+    ("asked", "path"),
+    [
+        ("Jane Austen/Emma/Emma.m4b", "Jane Austen/Emma/Emma.m4b"),
+        ("Jane Austen/Emma", "Jane Austen/Emma.m4b"),
+        ("Emma.m4b", "Emma/Emma.m4b"),
+        ("Emma.M4B", "Emma/Emma.m4b"),
+        ("./Dr. No//vol. 1/", "Dr. No/vol. 1.m4b"),
+        (".aiom4b/books/Emma", "aiom4b/books/Emma.m4b"),
+        ("Who?/M\udce4rchen", "Who/M\ufffdrchen.m4b"),
+    ],
+)
+def test_a_path_that_was_asked_for_is_kept_as_far_as_it_is_safe(asked, path):
+    assert as_asked(asked) == path
+
+
+@pytest.mark.parametrize(
+    "asked", ["", "/", ".", ".m4b", "/etc/Emma", "../Emma", "A/../../Emma", "A/ /Emma", "..\udce4/.."]
+)
+def test_a_path_out_of_the_library_or_without_a_name_is_refused(asked):
+    with pytest.raises(NeedsAttention) as caught:
+        as_asked(asked)
+    assert caught.value.code == "output.unusable"
+    assert caught.value.reason.encode()
 
 
 def test_the_default_layout():

@@ -157,6 +157,32 @@ def test_tags_that_tell_nothing_cannot_be_chosen():
     assert caught.value.code == "order.tags_unusable"
 
 
+def test_a_list_of_all_files_beats_every_witness():
+    odd = "3 \udcff.mp3"
+    files = source_files("1.mp3", "2.mp3", odd, track=[3, 2, 1])
+    assert played(files, choice=("2.mp3", odd, "1.mp3")) == ["2.mp3", odd, "1.mp3"]
+    assert decide_order(files, (), ("1.mp3", "2.mp3", odd)).evidence == "as listed by its owner"
+    assert played(files[:1], choice=("1.mp3",)) == ["1.mp3"]
+
+
+@pytest.mark.parametrize(
+    ("listed", "odd"),
+    [
+        (("1.mp3",), "CD/2 ?.mp3"),
+        ((), "1.mp3"),
+        (("1.mp3", "CD/2 \udcff.mp3", "3.mp3"), "3.mp3"),
+        (("1.mp3", "CD/2 \udcff.mp3", "1.mp3"), "1.mp3"),
+        (("2 \udcff.mp3", "1.mp3"), "2 ?.mp3"),
+    ],
+    ids=["too few", "none", "too many", "twice", "without its folder"],
+)
+def test_a_list_that_does_not_name_each_file_once_is_refused_with_the_first_odd_one(listed, odd):
+    with pytest.raises(NeedsAttention) as caught:
+        decide_order(source_files("1.mp3", "CD/2 \udcff.mp3"), (), listed)
+    assert caught.value.code == "order.not_these"
+    assert caught.value.reason.endswith(f" {odd}.")
+
+
 def test_one_file_has_no_order():
     assert decide_order(source_files("x.mp3"), (), OrderChoice.AUTO).files == (0,)
 

@@ -8,6 +8,7 @@ import pytest
 
 from aiom4b.book.encoding import EncodeWishes
 from aiom4b.book.plan import Wishes, plan
+from aiom4b.errors import NeedsAttention
 from aiom4b.models import Codec, Method, Sidecar, SidecarKind
 from factories import audio_facts, identity, source, source_file
 
@@ -18,8 +19,8 @@ def book(*files, **facts):
     return source(*(files or ("01.mp3", "02.mp3")), **facts)
 
 
-def cover(path):
-    return Sidecar(path=path, identity=identity(), kind=SidecarKind.COVER)
+def cover(path, sha256="a" * 64):
+    return Sidecar(path=path, identity=identity(), kind=SidecarKind.COVER, sha256=sha256)
 
 
 def test_an_encoded_book_has_one_packet_more_than_blocks():
@@ -68,11 +69,13 @@ def test_warnings_do_not_change_the_id():
         Wishes(encode=EncodeWishes(aac_coder="twoloop")),
         Wishes(template="{title}/{title}.m4b"),
         Wishes(metadata_json="always"),
+        Wishes(output="Elsewhere/Title.m4b"),
+        Wishes(order=("02.mp3", "01.mp3")),
     ],
     ids=str,
 )
 def test_whatever_decides_the_bytes_changes_the_id(wishes):
-    one = book(source_file("01.mp3", artist="Ann Author", album="Title"))
+    one = book(source_file("01.mp3", artist="Ann Author", album="Title"), "02.mp3")
     assert plan(one, wishes).id != plan(one, Wishes()).id
 
 
@@ -92,3 +95,37 @@ def test_without_a_picture_the_first_files_own_is_taken_or_none():
     made = plan(book(*files), Wishes()).cover
     assert (made.path, made.embedded) == ("02.mp3", True)
     assert plan(book(), Wishes()).cover is None
+
+
+def test_another_picture_under_the_same_name_makes_another_book():
+    file = source_file("01.mp3")
+    beside = [book(file, sidecars=[cover("cover.jpg", digit * 64)]) for digit in "aab"]
+    inside = [book(replace(file, tags=replace(file.tags, cover=digit * 64))) for digit in "aab"]
+    for sources in (beside, inside):
+        first, same, other = (plan(one, Wishes()) for one in sources)
+        assert first.id == same.id != other.id
+        assert (first.cover.sha256, other.cover.sha256) == ("a" * 64, "b" * 64)
+
+
+def test_a_picture_that_is_not_chosen_does_not_change_the_book():
+    file = source_file("01.mp3")
+    chosen = cover("cover.jpg")
+    ids = {plan(book(file, sidecars=[chosen, cover("z.jpg", digit * 64)]), Wishes()).id for digit in "ab"}
+    assert len(ids) == 1
+
+
+def test_the_path_that_its_owner_asked_for_stands_in_for_the_template():
+    wishes = Wishes(output="Shelf/Emma", template="{title}/{title}.m4b")
+    assert plan(book(), wishes).target == "Shelf/Emma.m4b"
+    with pytest.raises(NeedsAttention) as caught:
+        plan(book(), replace(wishes, output="../Emma"))
+    assert caught.value.code == "output.unusable"
+
+
+def test_the_files_are_played_as_their_owner_listed_them():
+    files = [source_file(f"{number}.mp3", track=number) for number in (1, 2, 3)]
+    made = plan(book(*files), Wishes(order=("3.mp3", "1.mp3", "2.mp3")))
+    assert made.order.files == (2, 0, 1)
+    with pytest.raises(NeedsAttention) as caught:
+        plan(book(*files), Wishes(order=("3.mp3",)))
+    assert caught.value.code == "order.not_these"

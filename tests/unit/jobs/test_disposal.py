@@ -201,7 +201,9 @@ def test_links_are_neither_followed_nor_removed(shelf):
     os.symlink(os.path.join(elsewhere, "cover.jpg"), os.path.join(entry, "file.jpg"))
     before = snapshot(elsewhere)
     done = dispose(shelf, entry, sets=[shelf.keep()])
-    assert sorted(told(done)) == ["file.jpg", "folder"]
+    assert {name: reason.split(" is ")[1] for name, reason in told(done).items()} == dict.fromkeys(
+        ["file.jpg", "folder"], "a link or a device, and those are never touched."
+    )
     assert sorted(os.listdir(entry)) == ["file.jpg", "folder"]
     assert snapshot(elsewhere) == before
     os.symlink(elsewhere, os.path.join(shelf.source, "Linked"))
@@ -226,6 +228,24 @@ def test_a_folder_swapped_for_a_link_meanwhile_leads_nowhere(shelf, monkeypatch)
     with pytest.raises(NeedsAttention):
         dispose(shelf, entry, sets=[made])  # there is a link where it has just seen a folder
     assert sorted(listdir(elsewhere)) == sorted(listdir(os.path.join(entry, "aside"))) == ["01.mp3", "02.mp3"]
+
+
+def test_a_folder_swapped_for_a_link_before_it_is_opened_is_not_entered(shelf, monkeypatch):
+    elsewhere = write(os.path.join(shelf.library, "elsewhere"), {"01.mp3": b"first", "02.mp3": b"second"})
+    entry = shelf.drop()
+    made = shelf.keep()
+    real = os.open
+
+    def swapped(path, *args, **kwargs):
+        if path == "CD1" and os.path.samestat(os.fstat(kwargs["dir_fd"]), os.stat(entry)):
+            os.rename(os.path.join(entry, "CD1"), os.path.join(entry, "aside"))
+            os.symlink(elsewhere, os.path.join(entry, "CD1"))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", swapped)
+    with pytest.raises(NeedsAttention):
+        dispose(shelf, entry, sets=[made])
+    assert len(os.listdir(elsewhere)) == 2
 
 
 def test_a_file_that_changes_while_it_is_compared_stays(shelf, monkeypatch):
