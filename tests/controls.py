@@ -16,6 +16,8 @@ from aiom4b.config import ApiSettings, PathSettings, Settings
 from aiom4b.control.listen import listeners
 from aiom4b.control.server import Server
 from aiom4b.control.service import Health, Reloaded, Service, Watcher
+from aiom4b.jobs.admission import Admission
+from aiom4b.jobs.desk import Desk
 from aiom4b.jobs.events import Events
 from aiom4b.jobs.job import EntryState, Kind, Metrics, SourceEntry
 from aiom4b.jobs.job import JobOptions as Options
@@ -76,6 +78,8 @@ class Control:
         self.store: Store
         self.events: Events
         self.scheduler: Scheduler
+        self.admission: Admission
+        self.desk: Desk
         self.server: Server
         self.serving = anyio.CancelScope()
         self.client: httpx.AsyncClient
@@ -103,6 +107,8 @@ class Control:
         return Service(
             store=self.store,
             scheduler=self.scheduler,
+            admission=self.admission,
+            desk=self.desk,
             events=self.events,
             settings=lambda: self.settings,
             health=health,
@@ -150,15 +156,19 @@ async def serving(folder, *, socket=None, **api):
     control.store = await Store.open(os.path.join(control.state, "aiom4b.db"))
     control.events = Events(control.clock, control.store.reserve_event_ids)
     await control.events.start()
+    runner = Runner()
+    control.admission = Admission(control.store, control.events, runner, lambda: control.settings, clock=control.clock)
     control.scheduler = Scheduler(
         control.store,
         control.events,
-        Runner(),
+        runner,
+        control.admission,
         lambda: control.settings,
         clock=control.clock,
         monotonic=lambda: control.seconds,
     )
     control.scheduler.totals = TOTALS
+    control.desk = Desk(control.store, control.events, runner, control.scheduler, clock=control.clock)
     try:
         control.server = Server(
             control.service(),

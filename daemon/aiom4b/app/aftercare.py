@@ -14,7 +14,7 @@ from aiom4b.adapters.files import displayable
 from aiom4b.config import Settings
 from aiom4b.errors import Aiom4bError
 from aiom4b.intake import snapshot
-from aiom4b.jobs.disposal import Disposed, dispose
+from aiom4b.jobs.disposal import dispose
 from aiom4b.jobs.events import Event, Events
 from aiom4b.jobs.job import EntryState, SourceEntry
 from aiom4b.jobs.store import Store
@@ -74,7 +74,7 @@ class Aftercare:
             return
         self._told[entry.name] = entry.digest
         try:
-            done = await dispose(
+            await dispose(
                 os.path.join(source, entry.name),
                 settings.watch.after_success,
                 books=[os.path.join(library, record.book) for record in made],
@@ -90,14 +90,3 @@ class Aftercare:
                 reason=error.reason,
                 remedy=error.remedy,
             )
-            return
-        self._tell(entry, done)
-
-    def _tell(self, entry: SourceEntry, done: Disposed) -> None:
-        name = displayable(entry.name)
-        if done.archived is not None:
-            log.info("source.archived", entry=name, path=displayable(done.archived))
-            return
-        log.info("source.removed", entry=name, files=len(done.removed), kept=len(done.kept))
-        for kept in done.kept:
-            log.warning("source.stays", entry=name, path=displayable(kept.path), reason=kept.reason)

@@ -30,10 +30,12 @@ from aiom4b.engine.pool import Rank
 from aiom4b.errors import Aiom4bError, Exit, Fatal
 from aiom4b.intake.inbox import Inbox
 from aiom4b.jobs import retention
+from aiom4b.jobs.admission import Accepted, Admission
+from aiom4b.jobs.desk import Desk
 from aiom4b.jobs.events import Events
 from aiom4b.jobs.job import EntryState, JobId, Problem, SourceEntry, Status
 from aiom4b.jobs.runner import Runner
-from aiom4b.jobs.scheduler import Accepted, Scheduler
+from aiom4b.jobs.scheduler import Scheduler
 from aiom4b.jobs.store import Store
 from aiom4b.models import Name, OrderChoice, Source, now
 from aiom4b.steps.context import Resources
@@ -116,17 +118,18 @@ async def _opened(path: str, settings: Settings) -> AsyncIterator[tuple[Listener
 
 
 @dataclass(frozen=True, slots=True)
-class _Desk:
+class _Records:
     """What the inbox needs of those who do the work and those who keep the records."""
 
-    scheduler: Scheduler
+    admission: Admission
+    desk: Desk
     store: Store
 
     async def accept(self, source: Source, entry: Name, /) -> Accepted:
-        return await self.scheduler.accept(source, entry)
+        return await self.admission.accept(source, entry)
 
     async def withdraw(self, job_id: JobId, problem: Problem, /, *, vanished: bool) -> bool:
-        return await self.scheduler.withdraw(job_id, problem, vanished=vanished)
+        return await self.desk.withdraw(job_id, problem, vanished=vanished)
 
     async def entries(self) -> Sequence[SourceEntry]:
         return await self.store.entries()
@@ -157,16 +160,24 @@ class _Life:
         self._guard = volumes.Guard(_written(settings))
         self._runner = Runner(self._resources, lambda: self._settings, self._guard)
         self._events = Events(now, store.reserve_event_ids)
+        self._admission = Admission(store, self._events, self._runner, lambda: self._settings, clock=now)
         self._scheduler = Scheduler(
-            store, self._events, self._runner, lambda: self._settings, clock=now, monotonic=time.monotonic
+            store,
+            self._events,
+            self._runner,
+            self._admission,
+            lambda: self._settings,
+            clock=now,
+            monotonic=time.monotonic,
         )
+        self._desk = Desk(store, self._events, self._runner, self._scheduler, clock=now)
         self._aftercare = Aftercare(store, self._events, lambda: self._settings)
         assert settings.paths.source is not None
         self._inbox = Inbox(
             source=settings.paths.source,
             settings=lambda: self._settings.watch,
             examine=self._examine,
-            jobs=_Desk(self._scheduler, store),
+            jobs=_Records(self._admission, self._desk, store),
             publish=self._events.publish,
             clock=now,
             monotonic=time.monotonic,
@@ -175,6 +186,8 @@ class _Life:
             Service(
                 store=store,
                 scheduler=self._scheduler,
+                admission=self._admission,
+                desk=self._desk,
                 events=self._events,
                 settings=lambda: self._settings,
                 health=self._health,
@@ -330,7 +343,7 @@ class _Life:
         settings = self._settings
         if settings.jobs.history_days:
             ended = [status for status in Status if status.ended]
-            await self._scheduler.clear(ended, timedelta(days=settings.jobs.history_days))
+            await self._desk.clear(ended, timedelta(days=settings.jobs.history_days))
         assert settings.paths.library is not None
         if settings.backup.enabled:
             cleaned = await retention.clean(

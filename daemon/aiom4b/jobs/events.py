@@ -11,7 +11,9 @@ from datetime import datetime
 import anyio
 import structlog
 
+from aiom4b.adapters.files import displayable
 from aiom4b.errors import Aiom4bError
+from aiom4b.jobs.job import Job
 from aiom4b.models import Clock
 
 log = structlog.get_logger()
@@ -149,3 +151,15 @@ class Events:
     def _wake(self) -> None:
         self._news.set()
         self._news = anyio.Event()
+
+
+def told(job: Job) -> dict[str, object]:
+    """Return what events say of a job, as JSON values."""
+    return {
+        "job_id": job.id,
+        "name": displayable(job.name),
+        "status": str(job.status),
+        "step": None if job.step is None else str(job.step),
+        "progress": round(job.progress, 1),
+        "eta_seconds": None if job.eta_seconds is None else round(job.eta_seconds),
+    }

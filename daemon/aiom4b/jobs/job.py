@@ -75,6 +75,21 @@ class Metrics:
     cpu_seconds: Mapping[Step, float] = field(default_factory=dict)
     peak_memory: int = 0
 
+    def plus(self, other: Metrics) -> Metrics:
+        """Return what both cost together; of the peaks the higher one."""
+        return Metrics(
+            bytes_in=self.bytes_in + other.bytes_in,
+            bytes_out=self.bytes_out + other.bytes_out,
+            audio_seconds=self.audio_seconds + other.audio_seconds,
+            wall_seconds=_sum(self.wall_seconds, other.wall_seconds),
+            cpu_seconds=_sum(self.cpu_seconds, other.cpu_seconds),
+            peak_memory=max(self.peak_memory, other.peak_memory),
+        )
+
+
+def _sum(some: Mapping[Step, float], more: Mapping[Step, float]) -> dict[Step, float]:
+    return {step: some.get(step, 0.0) + more.get(step, 0.0) for step in {**some, **more}}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:

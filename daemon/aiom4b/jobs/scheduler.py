@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeVar, Unpack
 
 import anyio
@@ -18,14 +18,15 @@ import structlog
 from aiom4b import pipeline
 from aiom4b.adapters.files import displayable, translated
 from aiom4b.config import Settings
-from aiom4b.errors import Aiom4bError, Exit, NeedsAttention, Transient
+from aiom4b.errors import Aiom4bError, Transient
 from aiom4b.jobs import progress as reckoning
-from aiom4b.jobs.events import Events
-from aiom4b.jobs.job import Job, JobId, JobOptions, Kind, Metrics, Problem, Status
+from aiom4b.jobs.admission import Admission, seconds, size
+from aiom4b.jobs.events import Events, told
+from aiom4b.jobs.job import Job, JobId, Metrics, Problem, Status
 from aiom4b.jobs.runner import Duplicate, Runner
 from aiom4b.jobs.store import JobChanges, Store
 from aiom4b.jobs.verdicts import Course, verdict
-from aiom4b.models import Clock, Fingerprint, Name, OrderChoice, Progress, Source, Step
+from aiom4b.models import Clock, Progress, Source, Step
 from aiom4b.pipeline import Finished
 
 _TELL_SECONDS = 0.5
@@ -37,14 +38,6 @@ _OPEN = (Status.QUEUED, Status.RUNNING, Status.WAITING)
 T = TypeVar("T")
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """What became of a source that was offered: a job, or the book that is there ``already``."""
-
-    job: Job | None
-    already: str | None
 
 
 @dataclass(slots=True)
@@ -71,6 +64,7 @@ class Scheduler:
         store: Store,
         events: Events,
         runner: Runner,
+        admission: Admission,
         settings: Callable[[], Settings],
         *,
         clock: Clock,
@@ -79,6 +73,8 @@ class Scheduler:
         self._store = store
         self._events = events
         self._runner = runner
+        self._admission = admission
+        admission.admitted = self.wake
         self._settings = settings
         self._clock = clock
         self._monotonic = monotonic
@@ -86,7 +82,6 @@ class Scheduler:
         self._waiting_for: dict[JobId, str] = {}  # the code of the error
         self._wake = anyio.Event()
         self._idle = anyio.Event()
-        self._accepting = anyio.Lock()
         self.paused = False
         self.totals = Metrics()
         """What all jobs together cost that were completed since the start; ``peak_memory`` is the largest of them."""
@@ -175,14 +170,14 @@ class Scheduler:
     async def _made(self, live: _Live) -> tuple[Source, Finished]:
         async def found(source: Source) -> bool:
             job = await self._store.identify(
-                live.job.id, source.fingerprint, source.name, _seconds(source), _bytes(source)
+                live.job.id, source.fingerprint, source.name, seconds(source), size(source)
             )
             live.job = job or live.job
             return job is not None
 
         async def others(sources: Sequence[Source]) -> None:
             for source in sources:
-                await self._add(source, live.job.entry, live.job.options, live.job.priority)
+                await self._admission.add(source, live.job.entry, live.job.options, live.job.priority)
 
         source = await self._runner.source(live.job, found, others)
         again = live.job.options.again or await self._store.forgotten(source.fingerprint)
@@ -210,19 +205,19 @@ class Scheduler:
         """Record a published book. If we are stopped in between, the next start finds it in the library."""
         now = self._clock()
         publication = finished.publication
-        size = await anyio.to_thread.run_sync(_size, publication.book)
+        published = await anyio.to_thread.run_sync(_size, publication.book)
         await self._insist(
             lambda: self._store.remember_published(source.fingerprint, publication.id, publication.book, now)
         )
         await self._insist(lambda: self._store.unforget(source.fingerprint))
-        for step, seconds in finished.seconds.items():
-            await self._note(live.job, "step.completed", step=step, seconds=round(seconds, 3))
+        for step, wall in finished.seconds.items():
+            await self._note(live.job, "step.completed", step=step, seconds=round(wall, 3))
         for warning in finished.warnings:
             await self._note(live.job, "book.warning", warning=warning)
         await self._note(live.job, "job.completed", output=displayable(publication.book))
         metrics = Metrics(
-            bytes_in=_bytes(source),
-            bytes_out=size,
+            bytes_in=size(source),
+            bytes_out=published,
             audio_seconds=finished.plan.timeline.seconds,
             wall_seconds=finished.seconds,
             cpu_seconds=finished.cpu_seconds,
@@ -242,7 +237,7 @@ class Scheduler:
             ended=now,
             metrics=metrics,
         )
-        self.totals = _added(self.totals, metrics)
+        self.totals = self.totals.plus(metrics)
         self._waiting_for.pop(live.job.id, None)
         log.info(
             "book.published",
@@ -295,8 +290,7 @@ class Scheduler:
 
     async def _end(self, live: _Live, status: Status, problem: Problem | None) -> None:
         self._waiting_for.pop(live.job.id, None)
-        told = {"code": problem.code, "message": problem.message} if problem is not None else {}
-        await self._note(live.job, f"job.{status}", **told)
+        await self._note(live.job, f"job.{status}", **_reason(problem))
         if status is Status.CANCELLED and live.job.fingerprint is not None and not _is_duplicate(problem):
             await self._runner.sweep(live.job.fingerprint)
         live.job = await self._change(
@@ -330,102 +324,16 @@ class Scheduler:
 
     # --- what others ask of it -----------------------------------------------------------------------------------------
 
-    async def accept(self, source: Source, entry: Name) -> Accepted:
-        """Take a complete source: the same audio is never two jobs, and never two books unless somebody asked for it."""
-        if not await self._store.forgotten(source.fingerprint):
-            known = await self._published(source.fingerprint)
-            if known is not None:
-                await self._runner.sweep(source.fingerprint)
-                return Accepted(job=None, already=known)
-        return Accepted(job=await self._add(source, entry, JobOptions(), 0), already=None)
-
-    async def _published(self, fingerprint: Fingerprint) -> str | None:
-        """Return where the book of this source is. The library's own records count most; the table helps where they are lost."""
-        library = self._settings().paths.library
-        assert library is not None
-        record = await anyio.to_thread.run_sync(pipeline.already_published, library, fingerprint)
-        if record is not None:
-            return os.path.join(library, record.book)
-        path = await self._store.published(fingerprint)
-        return path if path is not None and await anyio.to_thread.run_sync(os.path.isfile, path) else None
-
-    async def _add(self, source: Source, entry: Name | None, options: JobOptions, priority: int) -> Job:
-        async with self._accepting:
-            await self._runner.remember(source)
-            job, new = await self._store.add(
-                kind=Kind.CONVERT,
-                name=source.name,
-                folders=(_place(source),),
-                entry=entry,
-                fingerprint=source.fingerprint,
-                options=options,
-                priority=priority,
-                now=self._clock(),
-                audio_seconds=_seconds(source),
-                bytes_in=_bytes(source),
-            )
-        if new:
-            await self._created(job)
-        return job
-
-    async def _created(self, job: Job) -> None:
-        log.info("book.found", job=job.id, book=displayable(job.name), hours=round(job.metrics.audio_seconds / 3600, 2))
-        await self._store.note(job.id, self._clock(), "job.created", name=displayable(job.name))
-        self._publish("job.created", job)
-        self._wake.set()
-
-    async def submit(self, folders: Sequence[Name], options: JobOptions, priority: int = 0) -> list[Job]:
-        """Queue what somebody asked for: a job for each folder, or one for all with ``options.merge``.
-
-        Raises NeedsAttention ``path.outside`` for what is not in the source, ``source.missing`` for what is not there.
-        """
-        source = self._settings().paths.source
-        places = [_inside(folder, source) for folder in folders]
-        jobs = []
-        for group in [tuple(places)] if options.merge else [(place,) for place in dict.fromkeys(places)]:
-            job, _ = await self._store.add(
-                kind=Kind.CONVERT,
-                name=os.path.basename(group[0]),
-                folders=group,
-                entry=None,
-                fingerprint=None,
-                options=options,
-                priority=priority,
-                now=self._clock(),
-            )
-            await self._created(job)
-            jobs.append(job)
-        return jobs
-
-    async def cancel(self, job_id: JobId) -> Job:
-        """End a job, also in the middle of a segment. Raises NeedsAttention ``job.missing``, ``job.conflict``."""
-        cancelled = await self._stop(job_id, None)
-        if cancelled is None:
-            raise _conflict(await self._known(job_id), "cancelled")
-        return cancelled
-
-    async def withdraw(self, job_id: JobId, problem: Problem, *, vanished: bool) -> bool:
-        """End a job whose source changed or vanished, with that reason; whether it was ended.
-
-        A source that merely vanished is no loss once its verified copy is made: such a job goes on.
-        """
-        job = await self._store.job(job_id)
-        if job is None or job.status.ended:
-            return False
-        if vanished and job.fingerprint is not None and await self._runner.backed_up(job.fingerprint):
-            return False
-        return await self._stop(job_id, problem) is not None
-
-    async def _stop(self, job_id: JobId, problem: Problem | None) -> Job | None:
+    async def stop(self, job_id: JobId, problem: Problem | None) -> Job | None:
+        """Cancel a job, for a reason if there is one, and return it; None if it has ended, or its book is published."""
         live = self._live.get(job_id)
         if live is not None:
             if not live.published:
                 live.ending = (Status.CANCELLED, problem)
                 live.scope.cancel()
             await live.ended.wait()
-            job = await self._known(job_id)
-            return job if job.status is Status.CANCELLED else None
-        known = await self._known(job_id)
+            job = await self._store.job(job_id)
+            return job if job is not None and job.status is Status.CANCELLED else None
         changed = await self._store.update(
             job_id,
             self._clock(),
@@ -438,69 +346,11 @@ class Scheduler:
         if changed is None:
             return None
         self._waiting_for.pop(job_id, None)
-        told = {"code": problem.code, "message": problem.message} if problem is not None else {}
-        await self._store.note(job_id, self._clock(), "job.cancelled", **told)
+        await self._store.note(job_id, self._clock(), "job.cancelled", **_reason(problem))
         self._publish("job.cancelled", changed)
-        if known.fingerprint is not None:
-            await self._runner.sweep(known.fingerprint)
+        if changed.fingerprint is not None:
+            await self._runner.sweep(changed.fingerprint)
         return changed
-
-    async def retry(self, job_id: JobId) -> Job:
-        """Queue a failed, cancelled or waiting job once more, with all its attempts. Raises as `cancel` does."""
-        known = await self._known(job_id)
-        if known.fingerprint is not None and known.status.ended and await self._open(known.fingerprint):
-            raise _conflict(known, "tried again while another job has the same audio")
-        return await self._requeue(known, "tried again")
-
-    async def set_order(self, job_id: JobId, order: OrderChoice | tuple[Name, ...]) -> Job:
-        """Say in which order a job's files are played; it is queued again. Raises as `cancel` does."""
-        known = await self._known(job_id)
-        return await self._requeue(known, "given another order", options=replace(known.options, order=order))
-
-    async def _requeue(self, known: Job, what: str, options: JobOptions | None = None) -> Job:
-        changed = await self._store.update(
-            known.id,
-            self._clock(),
-            only_if=(Status.QUEUED, Status.WAITING, Status.FAILED, Status.CANCELLED),
-            status=Status.QUEUED,
-            attempts=0,
-            not_before=None,
-            error=None,
-            ended=None,
-            progress=0.0,
-            options=known.options if options is None else options,
-        )
-        if changed is None:
-            raise _conflict(await self._known(known.id), what)
-        await self._store.note(known.id, self._clock(), "job.queued")
-        self._publish("job.changed", changed)
-        self._wake.set()
-        return changed
-
-    async def set_priority(self, job_id: JobId, priority: int) -> Job:
-        """Let a job go before those of a smaller priority. Raises as `cancel` does."""
-        await self._known(job_id)
-        changed = await self._store.update(job_id, self._clock(), only_if=_OPEN, priority=priority)
-        if changed is None:
-            raise _conflict(await self._known(job_id), "given another priority")
-        self._publish("job.changed", changed)
-        self._wake.set()
-        return changed
-
-    async def delete(self, job_id: JobId) -> None:
-        """Forget an ended job; book and backup stay. Raises as `cancel` does."""
-        known = await self._known(job_id)
-        if not await self._store.delete(job_id):
-            raise _conflict(known, "deleted before it has ended")
-        self._publish("job.deleted", known)
-
-    async def clear(self, statuses: Collection[Status], older_than: timedelta = timedelta()) -> int:
-        """Forget ended jobs of these states that ended so long ago; how many."""
-        return await self._store.clear(statuses=statuses, before=self._clock() - older_than)
-
-    async def forget(self, what: Fingerprint) -> None:
-        """Convert the same audio again the next time it is seen, even though its book is in the library."""
-        await self._store.forget(what)
 
     async def pause(self) -> None:
         """Begin nothing any more, over restarts too; what is in work stands still after the segments in flight."""
@@ -535,20 +385,6 @@ class Scheduler:
 
     # --- telling and recording -----------------------------------------------------------------------------------------
 
-    async def _known(self, job_id: JobId) -> Job:
-        job = await self._store.job(job_id)
-        if job is None:
-            raise NeedsAttention(
-                "job.missing",
-                f"There is no job {displayable(job_id)}.",
-                remedy="`aiom4b jobs list` shows them all.",
-                exit=Exit.NOT_FOUND,
-            )
-        return job
-
-    async def _open(self, fingerprint: Fingerprint) -> bool:
-        return await self._store.open_job(fingerprint) is not None
-
     async def _change(self, job: Job, event: str, **changes: Unpack[JobChanges]) -> Job:
         changed = await self._insist(lambda: self._store.update(job.id, self._clock(), **changes))
         assert changed is not None, "a job in work can't be deleted"
@@ -559,52 +395,7 @@ class Scheduler:
         await self._insist(lambda: self._store.note(job.id, self._clock(), event, **data))
 
     def _publish(self, event: str, job: Job) -> None:
-        self._events.publish(
-            event,
-            job_id=job.id,
-            name=displayable(job.name),
-            status=str(job.status),
-            step=None if job.step is None else str(job.step),
-            progress=round(job.progress, 1),
-            eta_seconds=None if job.eta_seconds is None else round(job.eta_seconds),
-        )
-
-
-def _seconds(source: Source) -> float:
-    return sum(file.audio.seconds for file in source.files)
-
-
-def _bytes(source: Source) -> int:
-    return sum(file.identity.size for file in source.files)
-
-
-def _place(source: Source) -> str:
-    """Return what to examine to find this source again: its folder, or its only file if it lies among others."""
-    if len(source.files) == 1 and os.path.basename(source.root) != source.name:
-        return os.path.join(source.root, source.files[0].path)
-    return source.root
-
-
-def _inside(folder: str, source: str | None) -> str:
-    path = os.path.abspath(os.path.join(source or "/", folder))
-    if source is not None and os.path.commonpath(
-        [os.path.realpath(path), os.path.realpath(source)]
-    ) != os.path.realpath(source):
-        raise NeedsAttention(
-            "path.outside",
-            f"{displayable(folder)} is not in the source directory {displayable(source)}.",
-            remedy="Give names inside the source directory; `aiom4b convert` takes folders from anywhere.",
-            path=folder,
-        )
-    if not os.path.lexists(path):
-        raise NeedsAttention(
-            "source.missing",
-            f"There is no {displayable(path)}.",
-            remedy="Check the path.",
-            path=path,
-            exit=Exit.NOT_FOUND,
-        )
-    return path
+        self._events.publish(event, **told(job))
 
 
 def _size(path: str) -> int:
@@ -612,18 +403,8 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
 
 
-def _added(totals: Metrics, one: Metrics) -> Metrics:
-    def both(some: Mapping[Step, float], more: Mapping[Step, float]) -> dict[Step, float]:
-        return {step: some.get(step, 0.0) + more.get(step, 0.0) for step in {**some, **more}}
-
-    return Metrics(
-        bytes_in=totals.bytes_in + one.bytes_in,
-        bytes_out=totals.bytes_out + one.bytes_out,
-        audio_seconds=totals.audio_seconds + one.audio_seconds,
-        wall_seconds=both(totals.wall_seconds, one.wall_seconds),
-        cpu_seconds=both(totals.cpu_seconds, one.cpu_seconds),
-        peak_memory=max(totals.peak_memory, one.peak_memory),
-    )
+def _reason(problem: Problem | None) -> dict[str, str]:
+    return {} if problem is None else {"code": problem.code, "message": problem.message}
 
 
 def _remedy(error: Aiom4bError, job_id: JobId) -> str:
@@ -640,12 +421,4 @@ def _duplicate(name: str) -> Problem:
         code=_DUPLICATE,
         message=f"Another job has the same audio, {displayable(name)}.",
         remedy="Nothing needs to be done: that job makes the book.",
-    )
-
-
-def _conflict(job: Job, what: str) -> NeedsAttention:
-    return NeedsAttention(
-        "job.conflict",
-        f"The job is {job.status} and can't be {what}.",
-        remedy="`aiom4b jobs show` tells where it stands.",
     )

@@ -54,7 +54,7 @@ async def clear(service: TheService, request: requests.ClearRequest | None = Non
     """Remove ended jobs from the history. Books and backups stay, and nothing is converted again for it."""
     wanted = request or requests.ClearRequest()
     age = timedelta(days=wanted.older_than_days)
-    return answers.ClearedDocument(cleared=await service.scheduler.clear(wanted.status, age))
+    return answers.ClearedDocument(cleared=await service.desk.clear(wanted.status, age))
 
 
 @router.get("/jobs/{id}", responses=documented(404))
@@ -66,7 +66,7 @@ async def job(id: Id, service: TheService) -> work.JobDocument:
 @router.delete("/jobs/{id}", status_code=204, responses=documented(404, 409))
 async def delete(id: Id, service: TheService) -> None:
     """Remove an ended job from the history. Its book and its backup stay."""
-    await service.scheduler.delete(id)
+    await service.desk.delete(id)
 
 
 @router.get("/jobs/{id}/log", responses=documented(404))
@@ -80,13 +80,13 @@ async def log(id: Id, service: TheService) -> work.LogDocument:
 @router.post("/jobs/{id}/cancel", responses=documented(404, 409))
 async def cancel(id: Id, service: TheService) -> work.JobDocument:
     """End a job, even in the middle of its work. What it leaves is tidied up; nothing of the source is touched."""
-    return _told(service, await service.scheduler.cancel(id))
+    return _told(service, await service.desk.cancel(id))
 
 
 @router.post("/jobs/{id}/retry", status_code=202, responses=documented(404, 409))
 async def retry(id: Id, service: TheService) -> work.JobDocument:
     """Queue a job again that failed, was cancelled or is waiting."""
-    return _told(service, await service.scheduler.retry(id))
+    return _told(service, await service.desk.retry(id))
 
 
 @router.post("/jobs/{id}/order", responses=documented(404, 409))
@@ -99,13 +99,13 @@ async def order(
     service: TheService,
 ) -> work.JobDocument:
     """Say in which order a job's files play: by names, by tags, or all of them listed."""
-    return _told(service, await service.scheduler.set_order(id, requests.wanted_order(request)))
+    return _told(service, await service.desk.set_order(id, requests.wanted_order(request)))
 
 
 @router.post("/jobs/{id}/priority", responses=documented(404, 409))
 async def priority(id: Id, request: requests.PriorityRequest, service: TheService) -> work.JobDocument:
     """Say how urgent a job is."""
-    return _told(service, await service.scheduler.set_priority(id, request.priority))
+    return _told(service, await service.desk.set_priority(id, request.priority))
 
 
 async def known(service: Service, id: JobId) -> Job:
@@ -131,5 +131,5 @@ async def _submitted(service: Service, folders: list[str], wishes: requests.Book
         await anyio.to_thread.run_sync(
             naming.target, Metadata(title="Title", authors=("Author",)), wishes.naming_scheme
         )
-    made = await service.scheduler.submit(folders, wishes.options(), wishes.priority)
+    made = await service.admission.submit(folders, wishes.options(), wishes.priority)
     return work.AcceptedDocument(jobs=[_told(service, one) for one in made])

@@ -60,7 +60,7 @@ async def forget(request: requests.ForgetRequest, service: TheService) -> answer
             exit=Exit.NOT_FOUND,
         )
     for fingerprint in fingerprints:
-        await service.scheduler.forget(fingerprint)
+        await service.desk.forget(fingerprint)
     return answers.ForgottenDocument(forgotten=len(fingerprints))
 
 
