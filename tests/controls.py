@@ -7,7 +7,6 @@ import os
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import anyio
 import httpx
@@ -48,7 +47,8 @@ TOTALS = Metrics(
 class Runner:
     """Leaves nothing behind that would have to be swept."""
 
-    resources = SimpleNamespace(pool=SimpleNamespace(hold=lambda paused: None))
+    def hold(self, held):
+        pass
 
     async def sweep(self, fingerprint):
         pass

@@ -161,7 +161,9 @@ def _one_book(root, name, files):
     words = os.path.splitext(os.path.basename(files[0]))[0].split(" of ")
     if len(words) == 2 and len(files) != int(words[1]):
         return _lacking(root, f"There are {len(files)} of {words[1]} files.")
-    members = [factories.source_file(os.path.basename(path), sha256=sha) for path, sha in zip(files, hashes, strict=True)]
+    members = [
+        factories.source_file(os.path.basename(path), sha256=sha) for path, sha in zip(files, hashes, strict=True)
+    ]
     return factories.source(*members, root=root, name=name)
 
 
@@ -205,9 +207,12 @@ class Door:
             yield self
             self.group.cancel_scope.cancel()
 
-    async def wait(self, seconds, *, drain=True):
-        """Let time pass, from one thing that is due to the next, as `Inbox.run` does."""
+    async def wait(self, seconds, *, drain=True, heard=True):
+        """Let time pass, from one thing that is due to the next, as `Inbox.run` does; events come first, for everything."""
         until = self.seconds + seconds
+        if heard:
+            names = os.listdir(self.source) if os.path.isdir(self.source) else ()
+            self.inbox._touched(frozenset({"", *names, *self.inbox._present}))
         while True:
             self.inbox._wake = anyio.Event()
             due = await self.inbox._turn(self.group)
@@ -222,7 +227,9 @@ class Door:
             self.seconds = max(self.seconds, due)
 
     def record(self, name):
-        return next((entry for entry in map(self.jobs._derived, self.jobs.records.values()) if entry.name == name), None)
+        return next(
+            (entry for entry in map(self.jobs._derived, self.jobs.records.values()) if entry.name == name), None
+        )
 
     def state(self, name):
         found = self.record(name)

@@ -22,6 +22,7 @@ _OLD_FILES = 5
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """Levels as syslog priorities, which journald reads from ``<N>`` at the start of a line (sd-daemon(3))."""
 
+
 def configure(level: str, format: str, stream: TextIO | None = None, file: str | None = None) -> None:
     """Send our events, and what libraries log, to ``stream`` (standard error); calling it again replaces it all.
 
@@ -65,7 +66,11 @@ def configure(level: str, format: str, stream: TextIO | None = None, file: str |
 
 
 def _formatted(line: _Line) -> ProcessorFormatter:
-    before: list[structlog.typing.Processor] = [structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, _stamp]
+    before: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        _stamp,
+    ]
     return ProcessorFormatter(foreign_pre_chain=before, processors=[line])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, NewType, Protocol, TypeVar
 
 from pydantic import BeforeValidator, PlainSerializer, PlainValidator
@@ -393,6 +394,14 @@ class BookPlan:
     target: Name
     write_metadata_json: bool
     warnings: tuple[str, ...] = ()
+
+    @property
+    def segments(self) -> tuple[range, ...]:
+        """The packets of each segment. A short remainder belongs to the last one: alone it would be hard to judge."""
+        starts = [*range(0, self.packets, self.segment_frames)]
+        if len(starts) > 1 and self.packets - starts[-1] < self.segment_frames // 4:
+            starts.pop()
+        return tuple(range(first, last) for first, last in pairwise([*starts, self.packets]))
 
 
 # --- what became of it ------------------------------------------------------------------------------------------------

@@ -513,3 +513,10 @@ def test_a_library_s_group_is_inherited(house):
     book, _ = converted(house, house.drop("Emma", tracks(2)))
     assert os.stat(os.path.dirname(book["output"])).st_mode & stat.S_ISGID
     assert os.stat(house.library / "Jane Austen").st_mode & stat.S_ISGID
+
+
+def test_a_book_that_ends_just_behind_a_segment_is_published(house):
+    """Its last segment was one packet with eight samples of sound, and refused."""
+    house.set('[encode]\naac_coder = "twoloop"\n')
+    folder = house.drop("Emma", {f"{n}.mp3": clip(10 + n, seconds=20) for n in (1, 2, 3)})
+    assert house.convert(folder).exit == 0

@@ -26,7 +26,6 @@ from aiom4b.config import Settings, check_directories
 from aiom4b.control.listen import Listener, listeners
 from aiom4b.control.server import Server
 from aiom4b.control.service import Health, Reloaded, Service, Watcher
-from aiom4b.engine.pool import Rank
 from aiom4b.errors import Aiom4bError, Exit, Fatal
 from aiom4b.intake.inbox import Inbox
 from aiom4b.jobs import retention
@@ -34,7 +33,7 @@ from aiom4b.jobs.admission import Accepted, Admission
 from aiom4b.jobs.desk import Desk
 from aiom4b.jobs.events import Events
 from aiom4b.jobs.job import EntryState, JobId, Problem, SourceEntry, Status
-from aiom4b.jobs.runner import Runner
+from aiom4b.jobs.runner import EXAMINING, Runner
 from aiom4b.jobs.scheduler import Scheduler
 from aiom4b.jobs.store import Store
 from aiom4b.models import Name, OrderChoice, Source, now
@@ -46,8 +45,6 @@ DATABASE = "aiom4b.db"
 _HOUSEKEEPING_SECONDS = 3600.0
 _STATUS_SECONDS = 1.0
 _CLOSING_SECONDS = 3.0
-# Looking at what was dropped goes before encoding: it is short, and whoever dropped it wants to see it accepted.
-_EXAMINING = Rank(priority=-1_000_000)
 
 log = structlog.get_logger()
 
@@ -212,7 +209,7 @@ class _Life:
                 await group.start(self._serve, serving)
                 async with anyio.create_task_group() as work:
                     work.start_soon(self._scheduler.run, name="scheduler")
-                    work.start_soon(self._inbox.run, name="inbox")
+                    await work.start(self._inbox.run, name="inbox")
                     work.start_soon(self._keep_house, name="housekeeping")
                     work.start_soon(self._aftercare.run, name="aftercare")
                     work.start_soon(self._tell_status, name="status line")
@@ -260,7 +257,7 @@ class _Life:
     # --- what joins the parts ------------------------------------------------------------------------------------------
 
     async def _examine(self, path: str) -> tuple[Finding, ...]:
-        return await self._runner.examine([path], order=OrderChoice.AUTO, merge=False, rank=_EXAMINING)
+        return await self._runner.examine([path], order=OrderChoice.AUTO, merge=False, rank=EXAMINING)
 
     async def _reload(self) -> Reloaded:
         """Read the settings anew and put in force what can be; raises InvalidSettings and keeps the old ones else."""

@@ -25,7 +25,7 @@ from aiom4b.models import (
     Timeline,
 )
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,13 @@ def submit(
     naming_scheme: Annotated[
         str | None, typer.Option(metavar="T", help="Stands in for library.template this once.")
     ] = None,
+    order: Annotated[
+        str,
+        typer.Option(
+            metavar="names|tags",
+            help="Whose order counts where names and tags disagree; says too that no file is missing.",
+        ),
+    ] = "auto",
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until they have ended; 0 only if all were completed.")
     ] = False,
@@ -84,7 +91,14 @@ def submit(
     json: Json = False,
 ) -> None:
     """Convert folders of the source now, without waiting for them to settle."""
-    asked = {"merge": merge, "again": again, "naming_scheme": naming_scheme}
+    if order not in {"auto", "names", "tags"}:
+        raise typer.BadParameter("choose names or tags", param_hint="--order")
+    asked = {
+        "merge": merge,
+        "again": again,
+        "naming_scheme": naming_scheme,
+        "order": order if order != "auto" else None,
+    }
     with asking(socket, json=json) as client:
         body: Document = {"folders": [given(_place(path)) for path in paths]} | {
             key: value for key, value in asked.items() if value

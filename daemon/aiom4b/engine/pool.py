@@ -103,7 +103,7 @@ class WorkerPool:
         self._many = _Bench(self.size, tasks_each=0)
         # Muxing a long book leaves its process with hundreds of megabytes: such a worker ends after one task.
         self._once = _Bench(1, tasks_each=1)
-        self._held = False
+        self._held: Rank | None = None
         self.crashes = 0
 
     async def run(
@@ -161,12 +161,11 @@ class WorkerPool:
             meter(outcome.usage)
         return outcome.value  # type: ignore[return-value]  # pickled there and back: its type is the function's
 
-    def hold(self, held: bool) -> None:
-        """Begin no task any more, or go on with those that wait; what has begun is brought to its end."""
-        self._held = held
-        if not held:
-            for bench in (self._many, self._once):
-                self._feed(bench)
+    def hold(self, rank: Rank | None) -> None:
+        """Begin no task of this rank or a later one any more, or with None all; what has begun is brought to its end."""
+        self._held = rank
+        for bench in (self._many, self._once):
+            self._feed(bench)
 
     def healthy(self) -> bool:
         """Whether those who hand out the work live: a pool whose threads died would wait for ever."""
@@ -184,7 +183,7 @@ class WorkerPool:
         if bench.retirement is not None:
             bench.retirement.cancel()
             bench.retirement = None
-        while bench.heap and len(bench.running) < bench.size and not self._held:
+        while bench.heap and len(bench.running) < bench.size and self._may_begin(bench.heap[0]):
             waiting = heapq.heappop(bench.heap)
             ticket = waiting.key[1]
             bench.running.add(ticket)
@@ -198,6 +197,9 @@ class WorkerPool:
             wrapped.add_done_callback(lambda future, waiting=waiting: self._finish(bench, waiting, future))  # type: ignore[misc]
         if not bench.running and bench.processes is not None:
             bench.retirement = loop.call_later(self._retire_after, self._retire, bench)
+
+    def _may_begin(self, waiting: _Waiting) -> bool:
+        return self._held is None or waiting.key[0] < self._held
 
     def _hand_over(self, bench: _Bench, waiting: _Waiting) -> None:
         waiting.processes = self._processes(bench)

@@ -77,13 +77,13 @@ def grid(plan: BookPlan, source_files: Sequence[SourceFile], root: str) -> list[
     """Return the requests for all segments of a plan, in order; ``root`` is where the files lie."""
     blocks = -(-plan.timeline.samples // FRAME_SAMPLES)
     requests = []
-    for first in range(0, plan.packets, plan.segment_frames):
-        last = min(first + plan.segment_frames, plan.packets)
+    for packets in plan.segments:
+        first, last = packets.start, packets.stop
         begin, end = max(0, first - BEFORE), min(blocks, last + AFTER)
         stop = min(end * FRAME_SAMPLES, plan.timeline.samples)
         wanted = pcm.request(plan.timeline, source_files, root, begin * FRAME_SAMPLES, stop)
         requests.append(
-            SegmentRequest(first=first, packets=last - first, lead=first - begin, pcm=wanted, encoder=plan.encoder)
+            SegmentRequest(first=first, packets=len(packets), lead=first - begin, pcm=wanted, encoder=plan.encoder)
         )
     return requests
 

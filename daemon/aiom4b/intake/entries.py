@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import anyio
+import structlog
 
 from aiom4b.adapters.files import displayable
+from aiom4b.errors import Transient
 from aiom4b.intake.watcher import Publish
+from aiom4b.jobs.events import of_entry
 from aiom4b.jobs.job import Job, JobId, Problem, SourceEntry
 from aiom4b.models import Name, Source
+
+log = structlog.get_logger()
 
 
 class Accepted(Protocol):
@@ -75,6 +81,8 @@ class Entries:
             unrecorded = {name: entry for name, entry in self._known.items() if entry != self._recorded.get(name)}
             self._recorded = {entry.name: entry for entry in await self._jobs.entries()}
             self._known = self._recorded | unrecorded
+            for entry in unrecorded.values():
+                await self._record(entry)
 
     async def put(self, entry: SourceEntry) -> None:
         """Record an entry and tell of it, if anything is new."""
@@ -83,10 +91,9 @@ class Entries:
             self._known[entry.name] = entry
             if entry == before:
                 return
-            await self._jobs.put_entry(entry)
-            self._recorded[entry.name] = entry
+            await self._record(entry)
         if before is None or (before.state, before.problem) != (entry.state, entry.problem):
-            self._tell(entry.name, entry.state, entry.problem)
+            self._publish("entry.changed", **of_entry(entry))
 
     def note(self, entry: SourceEntry) -> None:
         """Keep what is known of an entry without recording it: it changes every second while it is copied."""
@@ -97,16 +104,27 @@ class Entries:
         async with self._one_at_a_time:
             self._known.pop(name, None)
             if self._recorded.pop(name, None) is not None:
-                await self._jobs.drop_entry(name)
-        self._tell(name, None, None)
+                with _put_off(name):  # the next refresh finds it again, and that it is gone
+                    await self._jobs.drop_entry(name)
+        self._publish("entry.changed", name=displayable(name), state=None, problem=None)
+
+    async def _record(self, entry: SourceEntry) -> None:
+        """Record an entry, or leave that to the next refresh if the database can't take it: its disk may be full."""
+        with _put_off(entry.name):
+            await self._jobs.put_entry(entry)
+            self._recorded[entry.name] = entry
 
     async def withdraw(self, jobs: Iterable[JobId], problem: Problem, *, vanished: bool = False) -> None:
         """End what was begun with an entry that is no more what it was."""
         for job in jobs:
-            await self._jobs.withdraw(job, problem, vanished=vanished)
+            with _put_off(job):  # a job whose source is another one ends by itself when it looks there
+                await self._jobs.withdraw(job, problem, vanished=vanished)
 
-    def _tell(self, name: Name, state: str | None, problem: Problem | None) -> None:
-        reason = (
-            None if problem is None else {"code": problem.code, "message": problem.message, "remedy": problem.remedy}
-        )
-        self._publish("entry.changed", name=displayable(name), state=state, problem=reason)
+
+@contextmanager
+def _put_off(what: Name | JobId) -> Iterator[None]:
+    """Go on although the database can't take a change: a full disk must not end the watch, and a later look tries again."""
+    try:
+        yield
+    except Transient as error:
+        log.warning("entry.not_recorded", entry=displayable(what), code=error.code, reason=error.reason)

@@ -57,7 +57,7 @@ class Handover:
         async with self._slots:
             findings = await self._findings(name, found, beside)
         record = self._entries.get(name)
-        if findings is None or record is None or not snapshot.same_shape(record.digest, found.digest):
+        if findings is None or record is None:
             return False
         # A job that its entry doesn't know would never be withdrawn: handing over and recording belong together.
         with anyio.CancelScope(shield=True):
@@ -77,7 +77,7 @@ class Handover:
 
     async def _conclude(self, record: SourceEntry, found: Snapshot, findings: Sequence[Finding]) -> SourceEntry:
         patient = settle.patience_left(record, self._clock(), self._settings().incomplete_hours) > 0
-        state, problem = verdict.state(findings, patient=patient)
+        state, problem = verdict.state(record.name, findings, patient=patient)
         concluded = replace(
             record,
             digest=found.digest,

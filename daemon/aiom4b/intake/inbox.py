@@ -89,6 +89,7 @@ class Inbox:
         self._busy: dict[Name, anyio.CancelScope] = {}
         self._recorded_at: dict[Name, float] = {}
         self._unheard: dict[Name, float] = {}
+        self._announced: dict[Name, float] = {}  # heard of, and not yet seen
         self._scanned: float | None = None
         self._surveyed = -math.inf
         self._survey_at = -math.inf
@@ -96,25 +97,29 @@ class Inbox:
 
     # --- what others ask of it -----------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Work until cancelled. A source that is missing or goes away is waited for."""
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Work until cancelled; ``started`` after the first look. A source that is missing or goes away is waited for."""
         await self._entries.refresh()
+        started = False
         async with anyio.create_task_group() as group:
             group.start_soon(self._watcher.run, name="intake watcher")
             while True:
                 self._wake = anyio.Event()
                 due = await self._turn(group)
+                if not started:
+                    started = True
+                    task_status.started()
                 with anyio.move_on_after(max(0.0, due - self._monotonic())):
                     await self._wake.wait()
 
     def scan(self) -> None:
-        """Look through everything now, also at what could not be looked at before or waits for somebody's hand."""
+        """Look through everything now, also at what was refused or could not be looked at: settings or rights may be others."""
         now = self._monotonic()
+        for name, settling in self._settling.items():
+            if _is_refused(self._entries.get(name)):
+                self._again.setdefault(name, _Again(digest=settling.digest, at=now))
         for name, again in self._again.items():
             self._again[name] = replace(again, at=now)
-        for name, settling in self._settling.items():
-            if _needs_a_hand(self._entries.get(name)):
-                self._again[name] = _Again(digest=settling.digest, at=now)
         self._look_everywhere()
 
     async def quiet(self) -> None:
@@ -164,6 +169,7 @@ class Inbox:
                 looked = self._settling[owner].seen if owner in self._settling else -math.inf
                 self._due[owner] = max(now, looked + self._pace())
             if not owners:
+                self._announced[name] = now
                 self._survey_at = min(self._survey_at, max(now, self._surveyed + self._pace()))
         self._wake.set()
 
@@ -176,7 +182,7 @@ class Inbox:
         now = self._monotonic()
         if now >= min(self._scan_at, self._survey_at):
             await self._survey(everything=now >= self._scan_at)
-        if (late := next((name for name, at in self._unheard.items() if now > at), None)) is not None:
+        if (late := next((name for name, at in self._unheard.items() if now >= at), None)) is not None:
             self._unheard.clear()
             self._watcher.deaf(late)
         due = sorted((at, os.fsencode(name), name) for name, at in self._due.items() if at <= now)[:_BATCH]
@@ -191,6 +197,8 @@ class Inbox:
         settings = self._settings()
         now = self._surveyed = self._monotonic()
         self._survey_at = math.inf
+        if everything:
+            self._scan_at = math.inf  # whoever asks from now on wants another
         fresh, self._fresh = self._fresh, False
         retry = now + min(_RETRY_SECONDS, settings.settle_seconds)
         try:
@@ -198,8 +206,7 @@ class Inbox:
             mode = await anyio.to_thread.run_sync(_mode, self._source, settings.mode)
         except Aiom4bError as error:
             self._watcher.trouble("source", error)
-            self._watcher.listen_anew()
-            self._scan_at = retry
+            self._scan_at = min(self._scan_at, retry)
             return
         if everything:
             await self._entries.refresh()
@@ -207,19 +214,19 @@ class Inbox:
         place = root.place(self._root, found, entries=len(known))
         if place is Place.UNMOUNTED:
             self._watcher.trouble("source", _unmounted(self._source, len(known)))
-            self._scan_at = retry
+            self._scan_at = min(self._scan_at, retry)
             return
         heard = self._root is not None and self._watcher.hears and not fresh and place is Place.SAME
         self._root = root.root_of(found)
-        self._watcher.trouble("source", None)
-        if place is Place.REPLACED:
+        if place is Place.REPLACED or self._watcher.has("source"):
             self._watcher.listen_anew()
+        self._watcher.trouble("source", None)
         self._watcher.set_mode(mode)
         await self._compare(found, everything=everything, heard=heard)
         if everything:
             self._scanned = now
             often = min(settings.rescan_seconds, _POLL_SECONDS)
-            self._scan_at = now + (settings.rescan_seconds if self._watcher.hears else often)
+            self._scan_at = min(self._scan_at, now + (settings.rescan_seconds if self._watcher.hears else often))
 
     async def _compare(self, found: Survey, *, everything: bool, heard: bool) -> None:
         now = self._monotonic()
@@ -229,14 +236,17 @@ class Inbox:
             new = name not in self._present
             if everything or new or beside != self._present[name]:
                 self._due[name] = min(now, self._due.get(name, now))
-            if new and heard:
+            if new and heard and name not in self._announced:
                 self._unheard[name] = now + _EVENT_SECONDS
         self._present = found.entries
+        # What came while we looked is for the next survey.
+        self._announced = {name: at for name, at in self._announced.items() if at >= self._surveyed}
 
     # --- one entry -----------------------------------------------------------------------------------------------------
 
     async def _look(self, names: Sequence[Name], group: anyio.abc.TaskGroup) -> None:
         wanted = {name: self._present.get(name, ()) for name in names}
+        began = self._monotonic()
         seen = await anyio.to_thread.run_sync(snapshot.look, self._source, wanted, abandon_on_cancel=True)
         for name, found in seen.items():
             self._due[name] = math.inf
@@ -246,14 +256,14 @@ class Inbox:
             elif isinstance(found, Aiom4bError):
                 await self._failed(name, None, found)
             else:
-                await self._judge(name, found, group)
+                await self._judge(name, found, began, group)
 
-    async def _judge(self, name: Name, found: Snapshot, group: anyio.abc.TaskGroup) -> None:
+    async def _judge(self, name: Name, found: Snapshot, began: float, group: anyio.abc.TaskGroup) -> None:
         """Decide what a look at an entry means: nothing new, still settling, or to be examined."""
         settings = self._settings()
         now = self._monotonic()
         first = name not in self._settling
-        settling = settle.seen(self._settling.get(name), found.digest, now, settings.settle_seconds)
+        settling = settle.seen(self._settling.get(name), found.digest, began, now, settings.settle_seconds)
         self._settling[name] = settling
         again = self._again.get(name)
         if again is not None and again.digest != found.digest:
@@ -264,10 +274,11 @@ class Inbox:
             if again is None and record.state is EntryState.INCOMPLETE:
                 left = settle.patience_left(record, self._clock(), settings.incomplete_hours)
                 again = self._again[name] = _Again(digest=found.digest, at=now + left)
-            elif again is None and first and _needs_a_hand(record):
+            elif again is None and first and record.state is EntryState.NEEDS_ATTENTION and not record.jobs:
                 # It may have been mended while we were not running.
                 again = self._again[name] = _Again(digest=found.digest, at=now + settings.settle_seconds)
-            if again is None:
+            if again is None or not _is_refused(record):
+                self._again.pop(name, None)
                 return
         elif record is None or not snapshot.same_shape(record.digest, found.digest):
             record = await self._changed(name, found, record)
@@ -358,14 +369,20 @@ class Inbox:
         )
 
 
-def _needs_a_hand(record: SourceEntry | None) -> bool:
-    return record is not None and record.state is EntryState.NEEDS_ATTENTION and not record.jobs
+def _is_refused(record: SourceEntry | None) -> bool:
+    states = {EntryState.NEEDS_ATTENTION, EntryState.REJECTED, EntryState.INCOMPLETE}
+    return record is not None and record.state in states and not record.jobs
 
 
 def _mode(source: str, wanted: Literal["auto", "events", "poll"]) -> Literal["events", "poll"]:
-    if wanted == "auto":
-        return "events" if mounts.sends_events(mounts.kind_of(source)) else "poll"
-    return wanted
+    if wanted != "auto":
+        return wanted
+    try:
+        kind = mounts.kind_of(source)
+    except Aiom4bError as error:
+        log.warning("mounts.unknown", reason=error.reason)
+        return "poll"
+    return "events" if mounts.sends_events(kind) else "poll"
 
 
 def _unseen(name: Name, digest: str, now: datetime) -> SourceEntry:

@@ -34,15 +34,18 @@ class Settling:
         return self.seen >= self.quiet_from(settle_seconds)
 
 
-def seen(before: Settling | None, digest: str, now: float, settle_seconds: float) -> Settling:
-    """Return what we know after one more look."""
+def seen(before: Settling | None, digest: str, began: float, ended: float, settle_seconds: float) -> Settling:
+    """Return what we know after one more look, which took from ``began`` to ``ended``.
+
+    On a slow disk that may be long: what is new is new since the end at the latest, what is the same was so at the beginning.
+    """
     if before is None:
-        return Settling(digest=digest, since=now, seen=now)
+        return Settling(digest=digest, since=ended, seen=ended)
     if before.digest == digest:
-        return Settling(digest=digest, since=before.since, seen=now, lull=before.lull)
+        return Settling(digest=digest, since=before.since, seen=max(began, before.seen), lull=before.lull)
     lull = before.seen - before.since
     same_copy = lull <= _SAME_COPY * settle_seconds
-    return Settling(digest=digest, since=now, seen=now, lull=max(before.lull, lull) if same_copy else 0.0)
+    return Settling(digest=digest, since=ended, seen=ended, lull=max(before.lull, lull) if same_copy else 0.0)
 
 
 def is_known(entry: SourceEntry | None, digest: str) -> bool:

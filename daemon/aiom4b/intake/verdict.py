@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 
 from aiom4b.adapters.files import displayable
 from aiom4b.errors import Aiom4bError
 from aiom4b.jobs.job import EntryState, Problem
-from aiom4b.models import Incomplete, Rejected, Source
+from aiom4b.models import Incomplete, Name, Rejected, Source
 from aiom4b.steps.examine import Finding
 
 HELD = "source.held"
@@ -21,21 +23,24 @@ def accepted(findings: Sequence[Finding], *, patient: bool) -> list[Source]:
     return [finding for finding in findings if isinstance(finding, Source)]
 
 
-def state(findings: Sequence[Finding], *, patient: bool) -> tuple[EntryState, Problem | None]:
-    """Return where the entry stands if none of its books becomes a job, and what kept something in it from being taken.
+def state(name: Name, findings: Sequence[Finding], *, patient: bool) -> tuple[EntryState, Problem | None]:
+    """Return where an entry stands if none of its books becomes a job, and what kept something in it from being taken.
 
     DONE stands for books that are all in the library already.
     """
     for finding in findings:
         if isinstance(finding, Incomplete):
-            return EntryState.INCOMPLETE if patient else EntryState.NEEDS_ATTENTION, _problem_of(finding)
-    problem = next((_problem_of(finding) for finding in findings if isinstance(finding, Rejected)), None)
+            return EntryState.INCOMPLETE if patient else EntryState.NEEDS_ATTENTION, _problem_of(name, finding)
+    problem = next((_problem_of(name, finding) for finding in findings if isinstance(finding, Rejected)), None)
     any_book = any(isinstance(finding, Source) for finding in findings)
     return EntryState.DONE if any_book else EntryState.REJECTED, problem
 
 
-def _problem_of(finding: Rejected | Incomplete) -> Problem:
-    return Problem(code=finding.code, message=finding.reason, remedy=finding.remedy)
+def _problem_of(name: Name, finding: Rejected | Incomplete) -> Problem:
+    # Rooms below know only the option of `aiom4b convert`.
+    command = f"`aiom4b submit {shlex.quote(displayable(name))} --order names`"
+    remedy = re.sub("--order names( or --order tags)?", lambda _: command, finding.remedy)
+    return Problem(code=finding.code, message=finding.reason, remedy=remedy)
 
 
 def problem_of(error: Aiom4bError) -> Problem:

@@ -55,6 +55,9 @@ async def _set_when_cancelled(stop: threading.Event) -> None:
 
 
 def _open(source: str) -> RustNotify:
+    # Told to pass over folders that may not be read, such as lost+found, the library passes over a missing source too.
+    if not os.path.isdir(source):
+        raise _failed(source, "there is no such directory")
     try:
         return RustNotify([source], False, False, 0, True, True)
     except UnicodeError as error:

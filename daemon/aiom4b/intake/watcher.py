@@ -63,6 +63,7 @@ class Watcher:
         self._troubles: dict[str, Aiom4bError] = {}
         self._wanted: anyio.Event | None = None
         self._scope: anyio.CancelScope | None = None
+        self._stood = anyio.Event()
         self._listening = False
         self.mode: Literal["events", "poll"] = "poll"
 
@@ -75,6 +76,10 @@ class Watcher:
     def reason(self) -> str:
         """Why it is degraded; "" when it isn't."""
         return next((error.reason for error in self._troubles.values()), "")
+
+    def has(self, what: str) -> bool:
+        """Whether something is wrong with this."""
+        return what in self._troubles
 
     def trouble(self, what: str, error: Aiom4bError | None) -> None:
         """Note what is wrong with one thing ("source", "events", "ears"), or that it is right again."""
@@ -102,7 +107,7 @@ class Watcher:
             self._wanted.set()
 
     def listen_anew(self) -> None:
-        """Ask for the events afresh, as after the source was replaced: the old watch would hear nothing more."""
+        """Ask for the events afresh and at once, as after the source was replaced: the old watch would hear nothing more."""
         if self._scope is not None:
             self._scope.cancel()
 
@@ -128,22 +133,41 @@ class Watcher:
                 await self._wanted.wait()
             began = self._monotonic()
             with anyio.CancelScope() as self._scope:
-                try:
-                    await listen(self._source, standing=self._standing, touched=self._heard)
-                except Transient as error:
-                    self.trouble("events", error)
-                finally:
-                    self._listening = False
-            if not self._scope.cancelled_caught:
-                pause = (
-                    _SHORTEST_PAUSE if self._monotonic() - began > _STEADY_SECONDS else min(2 * pause, _LONGEST_PAUSE)
-                )
+                failure = await self._listen(pause)
+                self.trouble("events", failure)
+                steady = self._monotonic() - began > _STEADY_SECONDS
+                pause = _SHORTEST_PAUSE if steady else min(2 * pause, _LONGEST_PAUSE)
                 await anyio.sleep(pause)
+
+    async def _listen(self, trusted_after: float) -> Transient:
+        """Listen until nothing more can be heard, and return why."""
+        async with anyio.create_task_group() as group:
+            self._stood = anyio.Event()
+            group.start_soon(self._trust_after, trusted_after, name="intake trust")
+            try:
+                await listen(self._source, standing=self._standing, touched=self._heard)
+            except Transient as error:
+                failure = error
+                group.cancel_scope.cancel()
+            finally:
+                self._listening = False
+        return failure
 
     def _standing(self) -> None:
         self._listening = True
-        self.trouble("events", None)
+        self._stood.set()
         self._stands()
+
+    async def _trust_after(self, seconds: float) -> None:
+        """Take the events for mended once they have lasted for a while.
+
+        A name that is not UTF-8 ends them whenever that file is opened, also by our own looks: for as long as it is there
+        they come back for moments only.
+        """
+        await self._stood.wait()
+        if "events" in self._troubles:
+            await anyio.sleep(seconds)
+            self.trouble("events", None)
 
     def _heard(self, names: frozenset[Name]) -> None:
         if names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 import anyio.to_thread
@@ -14,8 +14,8 @@ from aiom4b import pipeline
 from aiom4b.adapters.files import displayable
 from aiom4b.config import Settings
 from aiom4b.errors import Exit, NeedsAttention
-from aiom4b.jobs.events import Events, told
-from aiom4b.jobs.job import Job, JobOptions, Kind
+from aiom4b.jobs.events import Events, of_job
+from aiom4b.jobs.job import EntryState, Job, JobOptions, Kind
 from aiom4b.jobs.runner import Runner
 from aiom4b.jobs.store import Store
 from aiom4b.models import Clock, Fingerprint, Name, Source
@@ -86,9 +86,9 @@ class Admission:
 
     async def _created(self, job: Job) -> None:
         log.info("book.found", job=job.id, book=displayable(job.name), hours=round(job.metrics.audio_seconds / 3600, 2))
-        await self._store.note(job.id, self._clock(), "job.created", name=displayable(job.name))
-        self._events.publish("job.created", **told(job))
+        self._events.publish("job.created", **of_job(job))
         self.admitted()
+        await self._store.note(job.id, self._clock(), "job.created", name=displayable(job.name))
 
     async def submit(self, folders: Sequence[Name], options: JobOptions, priority: int = 0) -> list[Job]:
         """Queue what somebody asked for: a job for each folder, or one for all with ``options.merge``.
@@ -110,8 +110,17 @@ class Admission:
                 now=self._clock(),
             )
             await self._created(job)
+            for place in group:
+                await self._join_entry(place, job)
             jobs.append(job)
         return jobs
+
+    async def _join_entry(self, place: str, job: Job) -> None:
+        """Let an entry of the source that was asked for as a whole follow its job, if it isn't just being looked at."""
+        folder, name = os.path.split(place)
+        entry = await self._store.entry(name) if folder == self._settings().paths.source else None
+        if entry is not None and entry.state not in {EntryState.SETTLING, EntryState.READY}:
+            await self._store.put_entry(replace(entry, jobs=(*entry.jobs, job.id)))
 
 
 def seconds(source: Source) -> float:

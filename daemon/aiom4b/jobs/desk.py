@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from aiom4b.adapters.files import displayable
 from aiom4b.errors import Exit, NeedsAttention
-from aiom4b.jobs.events import Events, told
+from aiom4b.jobs.events import Events, of_job
 from aiom4b.jobs.job import Job, JobId, JobOptions, Problem, Status
 from aiom4b.jobs.runner import Runner
 from aiom4b.jobs.scheduler import Scheduler
@@ -79,7 +79,7 @@ class Desk:
         if changed is None:
             raise _conflict(await self._known(known.id), what)
         await self._store.note(known.id, self._clock(), "job.queued")
-        self._events.publish("job.changed", **told(changed))
+        self._events.publish("job.changed", **of_job(changed))
         self._scheduler.wake()
         return changed
 
@@ -89,7 +89,7 @@ class Desk:
         changed = await self._store.update(job_id, self._clock(), only_if=_OPEN, priority=priority)
         if changed is None:
             raise _conflict(await self._known(job_id), "given another priority")
-        self._events.publish("job.changed", **told(changed))
+        self._events.publish("job.changed", **of_job(changed))
         self._scheduler.wake()
         return changed
 
@@ -98,7 +98,7 @@ class Desk:
         known = await self._known(job_id)
         if not await self._store.delete(job_id):
             raise _conflict(known, "deleted before it has ended")
-        self._events.publish("job.deleted", **told(known))
+        self._events.publish("job.deleted", **of_job(known))
 
     async def clear(self, statuses: Collection[Status], older_than: timedelta = timedelta()) -> int:
         """Forget ended jobs of these states that ended so long ago; how many."""

@@ -13,7 +13,7 @@ import structlog
 
 from aiom4b.adapters.files import displayable
 from aiom4b.errors import Aiom4bError
-from aiom4b.jobs.job import Job
+from aiom4b.jobs.job import Job, SourceEntry
 from aiom4b.models import Clock
 
 log = structlog.get_logger()
@@ -153,7 +153,7 @@ class Events:
         self._news = anyio.Event()
 
 
-def told(job: Job) -> dict[str, object]:
+def of_job(job: Job) -> dict[str, object]:
     """Return what events say of a job, as JSON values."""
     return {
         "job_id": job.id,
@@ -163,3 +163,10 @@ def told(job: Job) -> dict[str, object]:
         "progress": round(job.progress, 1),
         "eta_seconds": None if job.eta_seconds is None else round(job.eta_seconds),
     }
+
+
+def of_entry(entry: SourceEntry) -> dict[str, object]:
+    """Return what events say of an entry, as JSON values."""
+    problem = entry.problem
+    reason = None if problem is None else {"code": problem.code, "message": problem.message, "remedy": problem.remedy}
+    return {"name": displayable(entry.name), "state": str(entry.state), "problem": reason}

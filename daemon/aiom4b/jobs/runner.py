@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
 
 import anyio.to_thread
@@ -15,7 +16,11 @@ from aiom4b.jobs.job import Job
 from aiom4b.models import Fingerprint, OrderChoice, Progress, Source
 from aiom4b.pipeline import Finished, PipelineSettings
 from aiom4b.steps.context import Resources
-from aiom4b.steps.examine import ExamineSettings, Finding, examine, examine_as_one
+from aiom4b.steps.examine import ExamineSettings, Finding, examine, examine_as_one, still_holds
+
+EXAMINING = Rank(priority=-1_000_000)
+"""Looking at what was dropped goes before all jobs: it is short, and whoever dropped it wants to see it accepted."""
+_EARLIEST = Rank(priority=EXAMINING.priority + 1)
 
 
 class Duplicate(Exception):  # noqa: N818 - no failure: the book is in other hands
@@ -33,6 +38,10 @@ class Runner:
         self.resources = resources
         self._settings = settings
         self._guard = guard
+
+    def hold(self, held: bool) -> None:
+        """Let the tasks of all jobs wait, or go on; looking at what was dropped goes on in any case."""
+        self.resources.pool.hold(_EARLIEST if held else None)
 
     async def examine(
         self, folders: Sequence[str], *, order: OrderChoice, merge: bool, rank: Rank
@@ -62,6 +71,7 @@ class Runner:
         if job.fingerprint is not None:
             source = await anyio.to_thread.run_sync(pipeline.remembered, library, job.fingerprint)
             if source is not None:
+                await self._check_unchanged(job, source)
                 return source
         order = job.options.order if isinstance(job.options.order, OrderChoice) else OrderChoice.NAMES
         findings = await self.examine(job.folders, order=order, merge=job.options.merge, rank=rank_of(job))
@@ -76,6 +86,19 @@ class Runner:
             raise Duplicate(first.name)
         await anyio.to_thread.run_sync(pipeline.remember, library, first)
         return first
+
+    async def _check_unchanged(self, job: Job, source: Source) -> None:
+        """Raise Transient ``source.changed`` when files came or went since a folder was accepted.
+
+        The watch sees that too, but not while the service is down. A folder that is gone is told by who needs it: it isn't
+        missed any more once its verified copy is made.
+        """
+        whole = job.folders == (source.root,) and await anyio.to_thread.run_sync(os.path.isdir, source.root)
+        if not whole or await self.backed_up(source.fingerprint):
+            return
+        settings = ExamineSettings.of(self._settings(), OrderChoice.AUTO)
+        if not await still_holds(source.root, source, settings):
+            raise _changed(source.root)
 
     async def make(self, job: Job, source: Source, report: Callable[[Progress], None], *, again: bool) -> Finished:
         """Make the book; safe to repeat after any stop. Raises what `pipeline.make` and `volumes.Guard.check` raise."""
@@ -124,7 +147,11 @@ def _the_same(sources: Sequence[Source], fingerprint: Fingerprint, folder: str) 
     for source in sources:
         if source.fingerprint == fingerprint:
             return source
-    raise Transient(
+    raise _changed(folder)
+
+
+def _changed(folder: str) -> Transient:
+    return Transient(
         "source.changed",
         f"{files.displayable(folder)} is not what it was when it was accepted.",
         remedy="Nothing needs to be done: it is looked at afresh once nobody writes there any more.",

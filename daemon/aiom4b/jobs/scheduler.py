@@ -21,7 +21,7 @@ from aiom4b.config import Settings
 from aiom4b.errors import Aiom4bError, Transient
 from aiom4b.jobs import progress as reckoning
 from aiom4b.jobs.admission import Admission, seconds, size
-from aiom4b.jobs.events import Events, told
+from aiom4b.jobs.events import Events, of_entry, of_job
 from aiom4b.jobs.job import Job, JobId, Metrics, Problem, Status
 from aiom4b.jobs.runner import Duplicate, Runner
 from aiom4b.jobs.store import JobChanges, Store
@@ -96,7 +96,7 @@ class Scheduler:
     async def run(self) -> None:
         """Work until cancelled. What is in work then goes back to the queue, and its attempt doesn't count."""
         self.paused = await self._store.flag("paused")
-        self._runner.resources.pool.hold(self.paused)
+        self._runner.hold(self.paused)
         async with anyio.create_task_group() as group:
             while True:
                 self._wake = anyio.Event()
@@ -363,7 +363,7 @@ class Scheduler:
     async def _set_paused(self, paused: bool) -> None:
         await self._store.set_flag("paused", paused)
         self.paused = paused
-        self._runner.resources.pool.hold(paused)
+        self._runner.hold(paused)
         self._events.publish("service.paused" if paused else "service.resumed")
         self._wake.set()
 
@@ -389,13 +389,17 @@ class Scheduler:
         changed = await self._insist(lambda: self._store.update(job.id, self._clock(), **changes))
         assert changed is not None, "a job in work can't be deleted"
         self._publish(event, changed)
+        if (name := changed.entry) is not None:
+            entry = await self._insist(lambda: self._store.entry(name))
+            if entry is not None:  # its state follows its jobs
+                self._events.publish("entry.changed", **of_entry(entry))
         return changed
 
     async def _note(self, job: Job, event: str, **data: object) -> None:
         await self._insist(lambda: self._store.note(job.id, self._clock(), event, **data))
 
     def _publish(self, event: str, job: Job) -> None:
-        self._events.publish(event, **told(job))
+        self._events.publish(event, **of_job(job))
 
 
 def _size(path: str) -> int:

@@ -130,6 +130,23 @@ async def examine_as_one(
     return (await _book(whole, order.natural(names)[0], seen.audio, seen.beside, seen.warnings, tools),)
 
 
+async def still_holds(folder: str, source: Source, settings: ExamineSettings) -> bool:
+    """Whether a folder holds the files of a source and no others, by names, sizes and times; False too if it is gone.
+
+    Raises what `examine` raises.
+    """
+    if not await anyio.to_thread.run_sync(os.path.isdir, folder):
+        return False
+    _, _, found = await anyio.to_thread.run_sync(_entries, folder, settings.max_files)
+    if isinstance(found, Rejected | Incomplete):
+        return False
+    known = {one.path: one.identity for one in source.files} | {one.path: one.identity for one in source.sidecars}
+    there = {one.path: one.identity for one in found if one.kind is EntryKind.REGULAR}
+    return known.keys() == there.keys() and all(
+        (known[path].size, known[path].mtime_ns) == (there[path].size, there[path].mtime_ns) for path in known
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
     """What the files of an entry are: audio in natural order, what lies beside it, and what was left out."""

@@ -161,7 +161,7 @@ def join_windows(source_files: Sequence[SourceFile], plan: BookPlan, root: str) 
     line = plan.timeline
     blocks = -(-line.samples // FRAME_SAMPLES)
     second = prove.blocks_a_second(line.sample_rate)
-    segments = {first - 1 for first in range(plan.segment_frames, plan.packets, plan.segment_frames)}
+    segments = {one.start - 1 for one in plan.segments[1:]}
     places = segments | {0, blocks - 1}
     for run in line.runs:
         for part in run.parts:

@@ -227,7 +227,7 @@ def test_the_key_changes_with_the_content_of_a_file_and_only_where_it_is_read(bo
 
 
 def test_the_key_changes_with_the_file_that_warms_the_decoder_up(tmp_path):
-    data = sound.mp3(sound.speech(8, RATE), RATE, lame_tag=False)
+    data = sound.mp3(sound.speech(9, RATE), RATE, lame_tag=False)
     at = books.frame_places(data)[130][0]
     source = books.source(tmp_path, [data[:at], data[at:]])
     plan = books.plan(source, segment_frames=FRAMES)
@@ -338,3 +338,17 @@ def test_an_encoder_that_swallows_a_packet_is_refused(book, monkeypatch):
     with pytest.raises(NeedsAttention) as caught:
         segment.make_segment(segment.grid(plan, source.files, source.root)[-1])
     assert caught.value.code == "proof.sound"
+
+
+def test_a_short_remainder_belongs_to_the_segment_before(book):
+    _, plan = book
+    for packets, lengths in (
+        (1293, [323, 323, 323, 324]),
+        (1292 + 79, [323] * 3 + [402]),
+        (1292 + 80, [323] * 4 + [80]),
+    ):
+        found = replace(plan, packets=packets, segment_frames=323).segments
+        assert [len(one) for one in found] == lengths
+        assert [one.start for one in found] == [323 * number for number in range(len(lengths))]
+    (only,) = replace(plan, packets=3, segment_frames=323).segments
+    assert only == range(3)

@@ -12,7 +12,8 @@ import pytest
 import intakes
 from aiom4b.errors import NeedsAttention, Transient
 from aiom4b.jobs.job import EntryState, Status
-from intakes import Door, book, examined, played, put, track
+from aiom4b.models import Rejected
+from intakes import Door, FakeJobs, book, examined, played, put, track
 
 
 @pytest.fixture
@@ -96,23 +97,23 @@ def test_a_slow_examination_does_not_delay_another_entry(source):
     release = anyio.Event()
 
     async def slow(path):
-        if path.endswith("Slow"):
+        if path.endswith("A slow one"):
             await release.wait()
         return await examined(path)
 
     door = Door(source, examine=slow)
     put(source / "Quick", book(seed=1))
-    put(source / "Slow", book(seed=2))
+    put(source / "A slow one", book(seed=2))
 
     async def scene():
         await door.wait(31, drain=False)
         with anyio.fail_after(10):
             while door.state("Quick") is not EntryState.QUEUED:
                 await anyio.lowlevel.checkpoint()
-        assert door.state("Slow") is EntryState.READY
+        assert door.state("A slow one") is EntryState.READY
         release.set()
         await door.wait(0)
-        assert sorted(door.jobs.open) == ["Quick", "Slow"]
+        assert sorted(door.jobs.open) == ["A slow one", "Quick"]
 
     played(scene, door)
 
@@ -259,6 +260,9 @@ def test_a_file_that_is_open_for_writing_holds_the_folder_until_it_is_closed(sou
             await door.wait(100)
             assert (door.state("Emma"), door.code("Emma")) == (EntryState.INCOMPLETE, "source.held")
             assert "1 of 2.mp3" in door.record("Emma").problem.message
+            writes = door.jobs.writes
+            await door.wait(1000)  # asked for again and again, and written down once
+            assert door.jobs.writes == writes
         await door.wait(31)
         assert door.jobs.open == ["Emma"]
 
@@ -353,8 +357,11 @@ def test_a_folder_that_changes_while_it_is_examined_is_not_taken(source):
 
 
 def test_an_examination_of_what_has_changed_is_given_up(source):
+    looking = anyio.Event()
+
     async def for_ever(path):
         if len(door.looked) == 1:
+            looking.set()
             await anyio.sleep_forever()
         return await examined(path)
 
@@ -363,6 +370,7 @@ def test_an_examination_of_what_has_changed_is_given_up(source):
 
     async def scene():
         await door.wait(31, drain=False)
+        await looking.wait()
         put(source / "Emma", {"1 of 2.mp3": track(300)})
         await door.wait(61, drain=False)
         await door.wait(120)
@@ -474,6 +482,166 @@ def test_what_waited_for_somebodys_hand_is_tried_again_after_a_restart(source):
     second = Door(source, first.jobs)
     played(lambda: second.wait(60), second)
     assert second.jobs.open == ["Emma"]
+
+
+def test_scan_tries_again_what_was_refused_under_other_settings(source):
+    async def rejected(path):
+        return (Rejected(path=path, code="file.too_large", reason="It is too large.", remedy="Raise the limit."),)
+
+    door = Door(source, examine=rejected)
+    put(source / "Emma", book())
+
+    async def scene():
+        await door.wait(1000)
+        assert (door.state("Emma"), door.looked) == (EntryState.REJECTED, ["Emma"])
+        door.examine = examined
+        door.inbox.scan()
+        await door.wait(0)
+        assert door.jobs.open == ["Emma"]
+
+    played(scene, door)
+
+
+def test_scan_does_not_wait_for_the_next_attempt(source):
+    async def failing(path):
+        raise Transient("file.io", "The disk failed.", remedy="Check it.")
+
+    door = Door(source, examine=failing)
+    put(source / "Emma", book())
+
+    async def scene():
+        await door.wait(50)
+        assert door.state("Emma") is EntryState.READY
+        door.examine = examined
+        door.inbox.scan()
+        await door.wait(0)
+        assert door.jobs.open == ["Emma"]
+
+    played(scene, door)
+
+
+def test_a_job_that_is_accepted_while_its_source_changes_ends(source):
+    class Slow(FakeJobs):
+        async def accept(self, source, entry):
+            accepted = await super().accept(source, entry)
+            put(source.root, {"3.mp3": track(200, len(self.jobs))})
+            await pause.wait()
+            return accepted
+
+    pause = anyio.Event()
+    door = Door(source, Slow())
+    put(source / "Emma", {"1.mp3": track(200), "2.mp3": track(200, 1)})
+
+    async def scene():
+        await door.wait(31, drain=False)
+        with anyio.fail_after(10):
+            while not door.jobs.accepted:
+                await anyio.lowlevel.checkpoint()
+        await door.wait(5, drain=False)  # the change is noticed
+        assert (door.state("Emma"), door.jobs.open) == (EntryState.SETTLING, ["Emma"])
+        pause.set()
+        await door.wait(5)
+        assert door.jobs.withdrawn == [("job-1", "source.changed", False)]
+
+    played(scene, door)
+
+
+def test_what_was_accepted_before_a_failure_still_ends_when_the_folder_changes(source):
+    class Half(FakeJobs):
+        async def accept(self, source, entry):
+            if source.name == "Persuasion":
+                raise Transient("file.io", "The library is away.", remedy="Mount it.")
+            return await super().accept(source, entry)
+
+    door = Door(source, Half())
+    put(source / "Two" / "Emma", book(seed=1))
+    put(source / "Two" / "Persuasion", book(seed=2))
+
+    async def scene():
+        await door.wait(31)
+        assert door.jobs.open == ["Emma"]
+        put(source / "Two" / "Emma", {"3.mp3": track(200)})
+        await door.wait(5)
+        assert door.jobs.withdrawn == [("job-1", "source.changed", False)]
+
+    played(scene, door)
+
+
+def test_a_folder_that_can_not_be_read_for_a_while_keeps_its_job(source, door):
+    put(source / "Emma", book())
+    deep = source / "Emma" / "/".join("d" * 40)
+
+    async def scene():
+        await door.wait(60)
+        deep.mkdir(parents=True)
+        await door.wait(60)
+        assert (door.state("Emma"), door.code("Emma"), door.jobs.records["Emma"].problem) == (
+            EntryState.QUEUED,
+            None,
+            None,
+        )
+        os.removedirs(deep)
+        await door.wait(1000)
+        assert (door.looked, door.jobs.withdrawn) == (["Emma"], [])
+
+    played(scene, door)
+
+
+def test_a_sidecar_that_comes_later_goes_to_the_book_that_it_describes(source, door):
+    put(source, {"Emma.mp3": track(200)})
+
+    async def scene():
+        await door.wait(60)
+        put(source, {"Emma.cue": b"x"})
+        door.inbox._touched(frozenset({"Emma.cue"}))
+        await door.wait(5, heard=False)
+        assert door.jobs.withdrawn == [("job-1", "source.changed", False)]
+        assert list(door.jobs.records) == ["Emma.mp3"]
+
+    played(scene, door)
+
+
+def test_a_scan_that_is_asked_for_during_a_scan_is_made(source, door):
+    async def scene():
+        entries = door.jobs.entries
+
+        async def meanwhile():
+            door.jobs.entries = entries
+            put(source / "Emma", book())  # too late for the listing that was just made
+            door.inbox.scan()
+            return await entries()
+
+        door.jobs.entries = meanwhile
+        await door.wait(60 + 35, heard=False)  # the next one by itself would come at 120
+        assert door.state("Emma") is EntryState.QUEUED
+
+    played(scene, door)
+
+
+def test_without_a_table_of_mounts_the_source_is_polled(source, monkeypatch):
+    def unreadable(path):
+        raise NeedsAttention("file.missing", "There is no /proc.", remedy="Mount it.")
+
+    monkeypatch.setattr("aiom4b.adapters.mounts.kind_of", unreadable)
+    door = Door(source, mode="auto")
+    put(source / "Emma", book())
+
+    async def scene():
+        await door.wait(60)
+        assert (door.inbox.health().mode, door.jobs.open) == ("poll", ["Emma"])
+
+    played(scene, door)
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("nfs4", "poll"), ("ext4", "events")])
+def test_the_file_system_decides_how_it_is_watched(source, monkeypatch, kind, mode):
+    monkeypatch.setattr("aiom4b.adapters.mounts.kind_of", lambda path: kind)
+    door = Door(source, mode="auto")
+
+    async def scene():
+        assert door.inbox.health().mode == mode
+
+    played(scene, door)
 
 
 def test_what_a_person_cancelled_is_not_taken_again(source, door):

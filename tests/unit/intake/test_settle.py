@@ -29,7 +29,7 @@ ENTRY = SourceEntry(
 def looked(*looks, settle=SETTLE):
     known = None
     for now, digest in looks:
-        known = seen(known, digest, now, settle)
+        known = seen(known, digest, now, now, settle)
     return known
 
 
@@ -56,6 +56,15 @@ def test_a_copy_that_paused_is_waited_for_twice_as_long():
 
 def test_the_longest_pause_counts_over_the_whole_copy():
     assert looked((0, "a"), (100, "a"), (101, "b"), (102, "c"), (103, "c")).quiet_from(SETTLE) == 302
+
+
+def test_a_look_that_took_long_counts_against_quiet():
+    first = seen(None, "a", 0, 20, SETTLE)
+    assert not seen(first, "a", 49, 80, SETTLE).is_quiet(SETTLE)
+    assert seen(first, "a", 50, 80, SETTLE).is_quiet(SETTLE)
+    changed = seen(first, "b", 50, 80, SETTLE)
+    assert not seen(changed, "b", 109, 140, SETTLE).is_quiet(SETTLE)
+    assert seen(changed, "b", 110, 140, SETTLE).is_quiet(SETTLE)
 
 
 def test_something_added_long_after_is_no_slow_copy():
@@ -93,7 +102,7 @@ class SlowCopy(RuleBasedStateMachine):
     @rule()
     def look(self):
         before = self.known
-        self.known = seen(before, str(self.version), self.now, SETTLE)
+        self.known = seen(before, str(self.version), self.now, self.now, SETTLE)
         if before is None or before.digest != str(self.version):
             if before is not None:
                 lull = before.seen - before.since

@@ -27,5 +27,5 @@ INCOMPLETE = Incomplete(path="/drop/x", code="source.track_missing", reason="Tra
 )
 def test_findings_decide(findings, patient, taken, state, code):
     assert len(verdict.accepted(findings, patient=patient)) == taken
-    found, problem = verdict.state(findings, patient=patient)
+    found, problem = verdict.state("Emma", findings, patient=patient)
     assert (found, problem and problem.code) == (state, code)
