@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.skipif(os.geteuid() != 0, reason="onl
 def drop(house):
     """Return a drop of three segments, with a cover."""
     files = {
-        f"{n}.mp3": id3(TALB="Emma", TPE1="Jane Austen", TRCK=f"{n}/2", TIT2=f"T{n}t") + clip(n, seconds=16)
+        f"{n}.mp3": id3(TALB="Emma", TPE1="Jane Austen", TRCK=f"{n}/2", TIT2=f"T{n}t") + clip(n, seconds=18)
         for n in (1, 2)
     }
     return house.drop("Emma", files | {"cover.jpg": picture(side=300)})
