@@ -12,6 +12,8 @@ from base64 import b64decode, b64encode
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import unix_connect
 
 import running as harness
 import sound
@@ -444,3 +446,16 @@ def test_an_incomplete_book_that_is_asked_for_all_the_same_is_made_and_its_entry
         assert service.types("submit", "Emma", "--order", "names", "--wait").exit == 0
         service.until_state("Emma", "done")
         assert len(service.until(house.books)) == 1
+
+
+def test_a_web_page_hears_of_a_book_over_a_websocket(house):
+    with running(house) as service, unix_connect(str(harness.socket(house)), uri="ws://localhost/ws/jobs") as page:
+        house.drop("Emma", tracks(2))
+        heard = []
+        while not heard or heard[-1]["event"] != "job.completed":
+            heard.append(json.loads(page.recv(timeout=harness.PATIENCE)))
+        assert {event["data"]["name"] for event in heard if event["event"].startswith("job.")} == {"Emma"}
+        assert [event["id"] for event in heard] == sorted(event["id"] for event in heard)
+        service.end()
+        with pytest.raises(ConnectionClosed):
+            page.recv(timeout=harness.PATIENCE)
