@@ -99,7 +99,7 @@ class FakeJobs:
 
     def _derived(self, entry):
         jobs = [self.jobs[job] for job in entry.jobs]
-        if not jobs:
+        if not jobs or (entry.state is EntryState.READY and entry.problem is not None):
             return entry
         if any(not job.status.ended for job in jobs):
             return replace(entry, state=EntryState.QUEUED, problem=None)

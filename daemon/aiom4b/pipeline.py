@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+import anyio
 import anyio.to_thread
 import structlog
 from pydantic import TypeAdapter, ValidationError
@@ -173,7 +174,9 @@ async def opened(library: str, fingerprint: Fingerprint, name: Name) -> AsyncIte
         # The one who held the lock before us may have finished and removed it all.
         await anyio.to_thread.run_sync(_make, directory, library)
         yield directory, FileJournal(directory)
-        await anyio.to_thread.run_sync(_remove, directory)
+        # Published is published: cancelling it now must not let it look as if it were not.
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(_remove, directory)
 
 
 def _make(directory: str, library: str) -> None:
@@ -255,10 +258,10 @@ async def make(
 
 def understood(error: Exception) -> Aiom4bError:
     """Return an error of ours; one that nobody foresaw goes to the log as a whole, and to the user as what it is."""
-    if isinstance(error, Aiom4bError):
-        return error
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
+    if isinstance(error, Aiom4bError):
+        return error
     log.error("program.error", exc_info=error)
     return NeedsAttention(
         "program.error",

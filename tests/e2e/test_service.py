@@ -268,6 +268,16 @@ def test_new_settings_are_taken_while_it_runs_and_wrong_ones_are_not(house):
     assert os.listdir(house.backup) in ([], [".aiom4b"])
 
 
+def test_a_log_file_that_can_not_be_opened_is_refused_at_a_reload_and_does_not_end_the_service(house):
+    with running(house) as service:
+        house.set(f'[log]\nfile = "{house.root}/nowhere/aiom4b.log"\n')
+        refused = service.types("reload")
+        assert refused.error["code"] == "file.missing"
+        service.signal(signal.SIGHUP)
+        service.until(lambda: service.said("service.not_reloaded"))
+        assert service.types("status").exit == 0
+
+
 def test_a_second_service_names_the_first_and_leaves_it_alone(house, tmp_path):
     (tmp_path / "other").mkdir()
     other = House(tmp_path / "other", real_program)
@@ -459,3 +469,12 @@ def test_a_web_page_hears_of_a_book_over_a_websocket(house):
         service.end()
         with pytest.raises(ConnectionClosed):
             page.recv(timeout=harness.PATIENCE)
+
+
+def test_to_work_off_a_source_that_is_not_there_is_refused(house):
+    house.drops.rmdir()
+    with started(house, "--once") as service:
+        assert service.ended() == 4
+        assert "source.missing" in service.talk()
+        assert "Traceback" not in service.talk()
+    house.drops.mkdir()

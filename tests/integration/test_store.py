@@ -428,6 +428,15 @@ async def test_an_entry_keeps_the_state_that_its_last_deleted_job_gave_it(store)
 
 
 @played
+async def test_an_entry_of_which_only_some_books_became_jobs_is_not_taken_for_dealt_with(store):
+    job = await added(store)
+    await store.put_entry(entry(jobs=(job.id,), state=EntryState.READY, problem=TORN))
+    await store.update(job.id, NOON, status=Status.COMPLETED, ended=NOON)
+    known = await store.entry("Book")
+    assert (known.state, known.problem, known.jobs) == (EntryState.READY, TORN, (job.id,))
+
+
+@played
 async def test_a_failure_stays_told_when_its_job_is_cleared(store):
     job = await added(store)
     await store.put_entry(entry(jobs=(job.id,)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio.to_thread
 
@@ -23,23 +23,36 @@ def mark(directory: str) -> None:
         files.make_directories(place)
 
 
-class Guard:
-    """Watches over directories that are written to. Device numbers don't serve: a volume may come back under another."""
+async def check(directories: Sequence[str]) -> None:
+    """Raise Transient ``volume.missing`` unless every directory is there and known."""
+    missing = await anyio.to_thread.run_sync(unmarked, directories)
+    if missing:
+        raise Transient(
+            "volume.missing",
+            f"{files.displayable(missing[0])} is not there, or is empty: its volume seems not to be mounted.",
+            remedy=f"Mount it; the work then goes on by itself. If it was emptied on purpose, make the folder {files.HIDDEN} in it.",
+            path=missing[0],
+        )
 
-    def __init__(self, directories: Sequence[str]) -> None:
-        self._directories = tuple(directories)
+
+def unmarked(directories: Sequence[str]) -> list[str]:
+    """Return the directories that are not as we know them."""
+    return [directory for directory in directories if not is_marked(directory)]
+
+
+class Guard:
+    """Watches over the directories that are written to, as ``directories`` names them when it is asked.
+
+    Device numbers don't serve: a volume may come back under another.
+    """
+
+    def __init__(self, directories: Callable[[], Sequence[str]]) -> None:
+        self._directories = directories
 
     async def check(self) -> None:
         """Raise Transient ``volume.missing`` unless every directory is there and known."""
-        missing = await anyio.to_thread.run_sync(self.missing)
-        if missing:
-            raise Transient(
-                "volume.missing",
-                f"{files.displayable(missing[0])} is not there, or is empty: its volume seems not to be mounted.",
-                remedy=f"Mount it; the work then goes on by itself. If it was emptied on purpose, make the folder {files.HIDDEN} in it.",
-                path=missing[0],
-            )
+        await check(self._directories())
 
     def missing(self) -> list[str]:
         """Return the directories that are not as we know them."""
-        return [directory for directory in self._directories if not is_marked(directory)]
+        return unmarked(self._directories())

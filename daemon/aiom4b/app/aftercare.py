@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import anyio.to_thread
@@ -12,7 +12,7 @@ import structlog
 from aiom4b import pipeline
 from aiom4b.adapters.files import displayable
 from aiom4b.config import Settings
-from aiom4b.errors import Aiom4bError
+from aiom4b.errors import Aiom4bError, Transient
 from aiom4b.intake import snapshot
 from aiom4b.jobs.disposal import dispose
 from aiom4b.jobs.events import Event, Events
@@ -39,6 +39,8 @@ class Aftercare:
         events = self._events.since(None)
         await self._look()
         async for event in events:
+            if isinstance(event, Event) and event.event == "service.reloaded":
+                self._told.clear()
             if not isinstance(event, Event) or event.event in _ASKED_BY:
                 await self._look()
 
@@ -46,22 +48,31 @@ class Aftercare:
         watch = self._settings().watch
         if watch.after_success == "keep":
             return
-        with suppress(
-            Aiom4bError
-        ):  # the database or the source can't be read now: with the next book it is tried again
-            for entry in await self._store.entries():
-                if entry.state is EntryState.DONE and self._told.get(entry.name) != entry.digest:
-                    await self._care(entry)
-
-    async def _care(self, entry: SourceEntry) -> None:
-        settings = self._settings()
-        source, library = settings.paths.source, settings.paths.library
+        source = self._settings().paths.source
         assert source is not None
+        # Can database or source not be read now, it is tried again with the next book.
+        with suppress(Aiom4bError):
+            # What is in an entry beside its books was not taken, for a reason that only its owner can mend: it stays.
+            done = [
+                entry
+                for entry in await self._store.entries()
+                if entry.state is EntryState.DONE
+                and entry.problem is None
+                and self._told.get(entry.name) != entry.digest
+            ]
+            if not done:
+                return
+            survey = await anyio.to_thread.run_sync(snapshot.survey, source)
+            self._told = {name: digest for name, digest in self._told.items() if name in survey.entries}
+            for entry in done:
+                beside = survey.entries.get(entry.name)
+                if beside is not None:
+                    await self._care(source, entry, beside)
+
+    async def _care(self, source: str, entry: SourceEntry, beside: Sequence[Name]) -> None:
+        settings = self._settings()
+        library = settings.paths.library
         assert library is not None
-        survey = await anyio.to_thread.run_sync(snapshot.survey, source)
-        beside = survey.entries.get(entry.name)
-        if beside is None:
-            return
         found = await anyio.to_thread.run_sync(snapshot.take, source, entry.name, beside)
         if found is None or found.digest != entry.digest:
             return
@@ -72,7 +83,6 @@ class Aftercare:
         made = [record for record in records if record is not None]
         if not made or len(made) < len(records):
             return
-        self._told[entry.name] = entry.digest
         try:
             await dispose(
                 os.path.join(source, entry.name),
@@ -82,7 +92,10 @@ class Aftercare:
                 archive=settings.paths.archive,
                 beside=[os.path.join(source, name) for name in beside],
             )
+            self._told[entry.name] = entry.digest
         except Aiom4bError as error:
+            if not isinstance(error, Transient):
+                self._told[entry.name] = entry.digest
             log.warning(
                 "source.stays",
                 entry=displayable(entry.name),

@@ -21,7 +21,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EBADF, errno.EINVAL)
 
 @contextmanager
 def claimed(directories: Sequence[str]) -> Iterator[None]:
-    """Hold all of them, each alone, for as long as the block runs; one that isn't there can't be held.
+    """Hold all of them, each alone, for as long as the block runs; one that isn't there, or can't be read, can't be held.
 
     The folders themselves are locked: nothing is ever written to a source. Raises Transient ``service.running`` (exit 75),
     which names the process that has one of them.
@@ -35,19 +35,33 @@ def claimed(directories: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def _locked(folder: str) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = _opened(folder)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _running(folder) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            log.warning("directory.not_locked", path=displayable(folder), reason=error.strerror)
+        if descriptor is not None:
+            _lock(descriptor, folder)
         yield
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _opened(folder: str) -> int | None:
+    try:
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError as error:  # as for one that isn't there: the watch tells of it, and waits
+        log.warning("directory.not_locked", path=displayable(folder), reason=error.strerror)
+        return None
+
+
+def _lock(descriptor: int, folder: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _running(folder) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        log.warning("directory.not_locked", path=displayable(folder), reason=error.strerror)
 
 
 def _running(directory: str) -> Transient:

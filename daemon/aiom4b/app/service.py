@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,7 +16,7 @@ import anyio.abc
 import anyio.to_thread
 import structlog
 
-from aiom4b import logs
+from aiom4b import logs, pipeline
 from aiom4b.adapters import files, volumes
 from aiom4b.app.aftercare import Aftercare
 from aiom4b.app.claims import claimed
@@ -26,7 +26,7 @@ from aiom4b.config import Settings, check_directories
 from aiom4b.control.listen import Listener, listeners
 from aiom4b.control.server import Server
 from aiom4b.control.service import Health, Reloaded, Service, Watcher
-from aiom4b.errors import Aiom4bError, Exit, Fatal
+from aiom4b.errors import Aiom4bError, Exit, Fatal, NeedsAttention, Transient
 from aiom4b.intake.inbox import Inbox
 from aiom4b.jobs import retention
 from aiom4b.jobs.admission import Accepted, Admission
@@ -57,7 +57,7 @@ async def serve(load: Callable[[], Settings], *, once: bool) -> Exit:
     faulthandler.enable()
     notifier = Notifier()
     settings = load()
-    _prepare(settings)
+    _prepare(settings, once=once)
     paths = settings.paths
     with claimed([one for one in (paths.state, paths.library, paths.source) if one is not None]):
         store = await Store.open(os.path.join(paths.state, DATABASE), clock=now)
@@ -67,18 +67,31 @@ async def serve(load: Callable[[], Settings], *, once: bool) -> Exit:
             await _check_volumes(store, settings)
             async with _opened(paths.socket, settings) as sockets:
                 return await _Life(load, settings, store, sockets, notifier).run(once=once)
+        except ExceptionGroup as error:  # a part of the service can't go on: so neither can the rest
+            raise pipeline.understood(error) from error
         finally:
             await store.close()
             notifier.close()
 
 
-def _prepare(settings: Settings) -> None:
-    """Check the directories; only those in the state directory, and that itself, are made."""
+def _prepare(settings: Settings, *, once: bool) -> None:
+    """Check the directories; only those in the state directory, and that itself, are made.
+
+    A source that isn't there is waited for, but not with ``once``.
+    """
     if settings.paths.source is None:
         raise Fatal(
             "source.unset",
             "It is not known which directory to watch.",
             remedy="Say it with --source DIR, or set paths.source.",
+        )
+    if once and not os.path.isdir(settings.paths.source):
+        raise NeedsAttention(
+            "source.missing",
+            f"There is no source directory {files.displayable(settings.paths.source)}.",
+            remedy="Make it, or mount the volume that holds it, or correct paths.source.",
+            path=settings.paths.source,
+            exit=Exit.NOT_FOUND,
         )
     with files.translated(settings.paths.state, "making the state directory"):
         os.makedirs(settings.paths.state, mode=0o700, exist_ok=True)
@@ -92,7 +105,7 @@ async def _check_volumes(store: Store, settings: Settings) -> None:
     for directory in _written(settings):
         known = f"known {directory}"
         if await store.flag(known):
-            await volumes.Guard([directory]).check()
+            await volumes.check([directory])
         else:
             await anyio.to_thread.run_sync(volumes.mark, directory)
             await store.set_flag(known, True)
@@ -154,7 +167,7 @@ class _Life:
         self._store = store
         self._notifier = notifier
         self._resources = Resources.of(settings.encode.workers)
-        self._guard = volumes.Guard(_written(settings))
+        self._guard = volumes.Guard(lambda: _written(self._settings))
         self._runner = Runner(self._resources, lambda: self._settings, self._guard)
         self._events = Events(now, store.reserve_event_ids)
         self._admission = Admission(store, self._events, self._runner, lambda: self._settings, clock=now)
@@ -252,7 +265,8 @@ class _Life:
         if not done:
             return Exit.FAILED
         entries = await self._store.entries()
-        return Exit.DONE if all(entry.state is EntryState.DONE for entry in entries) else Exit.FAILED
+        published = all(entry.state is EntryState.DONE and entry.problem is None for entry in entries)
+        return Exit.DONE if published else Exit.FAILED
 
     # --- what joins the parts ------------------------------------------------------------------------------------------
 
@@ -264,7 +278,11 @@ class _Life:
         new = await anyio.to_thread.run_sync(self._load)
         check_directories(new, [])
         settings, changed, waiting = merged(self._settings, new)
-        logs.configure(settings.log.level, settings.log.format, file=settings.log.file)
+        if "backup.enabled" in changed and settings.backup.enabled:  # a directory that nobody has looked at yet
+            prepare_directories(settings, [])
+            await _check_volumes(self._store, settings)
+        with files.translated(settings.log.file or "", "opening the log file"):
+            logs.configure(settings.log.level, settings.log.format, file=settings.log.file)
         self._settings = settings
         log.info("service.reloaded", changed=list(changed), needs_restart=list(waiting))
         self._events.publish("service.reloaded", changed=list(changed), needs_restart=list(waiting))
@@ -333,7 +351,8 @@ class _Life:
             await anyio.sleep(_HOUSEKEEPING_SECONDS)
             try:
                 await self._clean()
-            except Aiom4bError as error:
+            except Exception as unforeseen:  # noqa: BLE001 - books go on, and the next hour tries again
+                error = pipeline.understood(unforeseen)
                 log.warning("housekeeping.failed", code=error.code, reason=error.reason, remedy=error.remedy)
 
     async def _clean(self) -> None:
@@ -360,7 +379,8 @@ class _Life:
         """Keep the line of `systemctl status` up to date, once a second at most, and only when something happens."""
         events = self._events.since(None)
         while True:
-            self._notifier.status(await self._status_line())
+            with suppress(Transient):  # the database is busy or its disk fails: with the next event
+                self._notifier.status(await self._status_line())
             await anyio.sleep(_STATUS_SECONDS)
             if await anext(events, None) is None:
                 return
@@ -383,7 +403,11 @@ class _Life:
         if period is None:
             return
         while True:
-            await self._store.check()
-            if self._resources.pool.healthy():
-                self._notifier.alive()
+            try:
+                await self._store.check()
+            except Transient as error:  # it may pass within a period or two; if not, systemd starts us anew
+                log.warning("database.waiting", code=error.code, reason=error.reason, remedy=error.remedy)
+            else:
+                if self._resources.pool.healthy():
+                    self._notifier.alive()
             await anyio.sleep(period)

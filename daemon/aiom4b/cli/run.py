@@ -45,6 +45,7 @@ def run(
 
     from aiom4b import config as settings_of
     from aiom4b import logs
+    from aiom4b.adapters import files
     from aiom4b.app.service import serve
 
     places = {"source": source, "library": library, "backup": backup, "state": state, "socket": socket}
@@ -59,7 +60,8 @@ def run(
 
     try:
         log = load().log
-        logs.configure(log.level, log.format, file=log.file)
+        with files.translated(log.file or "", "opening the log file"):
+            logs.configure(log.level, log.format, file=log.file)
         code = anyio.run(lambda: serve(load, once=once))
     except Aiom4bError as error:
         output.fail(error, json=False)

@@ -359,11 +359,13 @@ class Inbox:
         if record is not None and record.jobs and digest is None:
             return  # what was begun with it goes on, or fails with a reason of its own
         passing = isinstance(error, Transient) and failures < _MOST_FAILURES
+        # The state of one with jobs follows them, and the books that were not handed over would be lost: it stays ready.
+        halfway = record is not None and bool(record.jobs)
         await self._entries.put(
             replace(
                 record or _unseen(name, known, self._clock()),
                 digest=known,
-                state=EntryState.READY if passing else EntryState.NEEDS_ATTENTION,
+                state=EntryState.READY if passing or halfway else EntryState.NEEDS_ATTENTION,
                 problem=verdict.problem_of(error),
             )
         )

@@ -120,7 +120,7 @@ class Admission:
         folder, name = os.path.split(place)
         entry = await self._store.entry(name) if folder == self._settings().paths.source else None
         if entry is not None and entry.state not in {EntryState.SETTLING, EntryState.READY}:
-            await self._store.put_entry(replace(entry, jobs=(*entry.jobs, job.id)))
+            await self._store.put_entry(replace(entry, jobs=(*entry.jobs, job.id), problem=None))
 
 
 def seconds(source: Source) -> float:

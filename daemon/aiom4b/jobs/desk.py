@@ -80,7 +80,7 @@ class Desk:
             raise _conflict(await self._known(known.id), what)
         await self._store.note(known.id, self._clock(), "job.queued")
         self._events.publish("job.changed", **of_job(changed))
-        self._scheduler.wake()
+        self._scheduler.queued_again(known.id)
         return changed
 
     async def set_priority(self, job_id: JobId, priority: int) -> Job:
@@ -118,9 +118,6 @@ class Desk:
                 exit=Exit.NOT_FOUND,
             )
         return job
-
-    async def _open(self, fingerprint: Fingerprint) -> bool:
-        return await self._store.open_job(fingerprint) is not None
 
 
 def _conflict(job: Job, what: str) -> NeedsAttention:

@@ -30,8 +30,11 @@ class Standing:
         return not self.status.ended and (self.status is not Status.WAITING or self.not_before is not None)
 
 
-def state_of(jobs: Sequence[Standing]) -> tuple[EntryState, Problem | None]:
-    """Return the state of an entry whose content became these jobs, at least one, and why it is not done."""
+def state_of(jobs: Sequence[Standing], left: Problem | None = None) -> tuple[EntryState, Problem | None]:
+    """Return the state of an entry whose content became these jobs, at least one, and why it is not done.
+
+    ``left`` is what kept something beside those jobs from becoming one: it stays told when they are completed.
+    """
     for job in jobs:
         if job.goes_on:
             return EntryState.QUEUED, next((one.error for one in jobs if one.goes_on and one.error is not None), None)
@@ -41,7 +44,7 @@ def state_of(jobs: Sequence[Standing]) -> tuple[EntryState, Problem | None]:
     for job in jobs:
         if job.status is Status.CANCELLED:
             return EntryState.REJECTED, job.error
-    return EntryState.DONE, None
+    return EntryState.DONE, left
 
 
 def every(database: peewee.SqliteDatabase) -> list[SourceEntry]:
@@ -86,7 +89,9 @@ def of_jobs(database: peewee.SqliteDatabase, sequences: Any) -> list[SourceEntry
 
 
 def keep_state(database: peewee.SqliteDatabase, entry: SourceEntry) -> None:
-    """Record the state that an entry had from its jobs: it shows once no job is left."""
+    """Record the state that an entry had from its jobs, if none of them is left; until then they speak for it."""
+    if EntryJobRow.select().where(EntryJobRow.entry == entry.name).exists(database):
+        return
     changes = EntryRow.update(state=entry.state, problem=entry.problem)
     changes.where(EntryRow.name == entry.name).execute(database)
 
@@ -106,7 +111,9 @@ def _values(database: peewee.SqliteDatabase, *, names: Any = None) -> list[Sourc
     found = []
     for row in rows.execute(database):
         jobs = standings[row.name]
-        state, problem = state_of(jobs) if jobs else (row.state, row.problem)
+        # Only some of its books could be handed over, and the rest is tried again: it must not pass for dealt with.
+        halfway = row.state is EntryState.READY and row.problem is not None
+        state, problem = state_of(jobs, row.problem) if jobs and not halfway else (row.state, row.problem)
         found.append(
             SourceEntry(
                 name=row.name,

@@ -120,7 +120,7 @@ async def clean(
     Raises Transient ``volume.missing`` when backups or library seem not to be mounted, ``cleanup.busy`` when another process
     cleans there; NeedsAttention ``cleanup.trash_taken``, and what `files.translated` raises.
     """
-    await volumes.Guard((directory, library)).check()
+    await volumes.check((directory, library))
     evidence = Evidence(
         alien=_alien,
         needed=lambda made: os.path.lexists(pipeline.work_dir(library, made.fingerprint)),

@@ -33,7 +33,9 @@ _TELL_SECONDS = 0.5
 _LONGEST_SLEEP = 60.0
 _DATABASE_SECONDS = 5.0
 _DUPLICATE = "job.duplicate"
-_OPEN = (Status.QUEUED, Status.RUNNING, Status.WAITING)
+# Begun so often beyond all its attempts, a job never came to an end of its own: kills and power cuts don't fall on one
+# book that often, so it is taken for what ends the process.
+_MOST_STOPS = 25
 
 T = TypeVar("T")
 
@@ -42,13 +44,13 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Live:
-    """A job in work: what it stands at now, and how it shall end if it is stopped. ``published`` can't be stopped any more."""
+    """A job in work: what it stands at now, and how it shall end if it is stopped. What is ``made`` can't be stopped any more."""
 
     job: Job
     scope: anyio.CancelScope
     ended: anyio.Event = field(default_factory=anyio.Event)
     ending: tuple[Status, Problem | None] | None = None
-    published: bool = False
+    made: tuple[Source, Finished] | None = None
     step_began: float = 0.0
     told: float = 0.0
 
@@ -143,29 +145,34 @@ class Scheduler:
             with structlog.contextvars.bound_contextvars(job=job.id):
                 with live.scope:
                     await self._attempt(live)
-                if live.ending is not None:
+                # Outside its scope: whoever cancels it while it is being published comes too late.
+                if live.made is not None:
+                    await self._completed(live, *live.made)
+                elif live.ending is not None:
                     await self._end(live, *live.ending)
         except anyio.get_cancelled_exc_class():
             await self._put_back(live)
             raise
         finally:
-            del self._live[job.id]
+            # While its end was still told, somebody may have queued it again, and it may be in work anew.
+            if self._live.get(job.id) is live:
+                del self._live[job.id]
             live.ended.set()
             self._wake.set()
 
     async def _attempt(self, live: _Live) -> None:
+        if live.job.attempts > self._settings().jobs.max_attempts + _MOST_STOPS:
+            live.ending = (Status.FAILED, _deadly(live.job))
+            return
         try:
             if live.job.id not in self._waiting_for:
                 await self._note(live.job, "job.started", attempt=live.job.attempts)
             self._publish("job.started", live.job)
-            source, finished = await self._made(live)
+            live.made = await self._made(live)
         except Duplicate as other:
             live.ending = (Status.CANCELLED, _duplicate(other.name))
         except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
             await self._failed(live, pipeline.understood(error))
-        else:
-            live.published = True
-            await self._completed(live, source, finished)
 
     async def _made(self, live: _Live) -> tuple[Source, Finished]:
         async def found(source: Source) -> bool:
@@ -205,7 +212,11 @@ class Scheduler:
         """Record a published book. If we are stopped in between, the next start finds it in the library."""
         now = self._clock()
         publication = finished.publication
-        published = await anyio.to_thread.run_sync(_size, publication.book)
+        try:
+            published = await anyio.to_thread.run_sync(_size, publication.book)
+        except Aiom4bError as error:  # its owner has moved it at once, or the volume went: it is published all the same
+            log.warning("book.not_measured", code=error.code, reason=error.reason)
+            published = 0
         await self._insist(
             lambda: self._store.remember_published(source.fingerprint, publication.id, publication.book, now)
         )
@@ -326,31 +337,35 @@ class Scheduler:
 
     async def stop(self, job_id: JobId, problem: Problem | None) -> Job | None:
         """Cancel a job, for a reason if there is one, and return it; None if it has ended, or its book is published."""
-        live = self._live.get(job_id)
-        if live is not None:
-            if not live.published:
-                live.ending = (Status.CANCELLED, problem)
-                live.scope.cancel()
-            await live.ended.wait()
-            job = await self._store.job(job_id)
-            return job if job is not None and job.status is Status.CANCELLED else None
-        changed = await self._store.update(
-            job_id,
-            self._clock(),
-            only_if=(Status.QUEUED, Status.WAITING),
-            status=Status.CANCELLED,
-            error=problem,
-            ended=self._clock(),
-            not_before=None,
-        )
-        if changed is None:
+        if job_id not in self._live:
+            changed = await self._store.update(
+                job_id,
+                self._clock(),
+                only_if=(Status.QUEUED, Status.WAITING),
+                status=Status.CANCELLED,
+                error=problem,
+                ended=self._clock(),
+                not_before=None,
+            )
+            if changed is not None:
+                await self._stopped(changed, problem)
+                return changed
+        live = self._live.get(job_id)  # it may have been claimed that very moment
+        if live is None:
             return None
-        self._waiting_for.pop(job_id, None)
-        await self._store.note(job_id, self._clock(), "job.cancelled", **_reason(problem))
-        self._publish("job.cancelled", changed)
-        if changed.fingerprint is not None:
-            await self._runner.sweep(changed.fingerprint)
-        return changed
+        if live.made is None:
+            live.ending = (Status.CANCELLED, problem)
+            live.scope.cancel()
+        await live.ended.wait()
+        job = await self._store.job(job_id)
+        return job if job is not None and job.status is Status.CANCELLED else None
+
+    async def _stopped(self, job: Job, problem: Problem | None) -> None:
+        self._waiting_for.pop(job.id, None)
+        await self._store.note(job.id, self._clock(), "job.cancelled", **_reason(problem))
+        self._publish("job.cancelled", job)
+        if job.fingerprint is not None:
+            await self._runner.sweep(job.fingerprint)
 
     async def pause(self) -> None:
         """Begin nothing any more, over restarts too; what is in work stands still after the segments in flight."""
@@ -378,6 +393,11 @@ class Scheduler:
             return job
         now = found.job
         return replace(job, step=now.step, progress=now.progress, eta_seconds=now.eta_seconds)
+
+    def queued_again(self, job_id: JobId) -> None:
+        """Take a job up afresh: what it waits for then is news."""
+        self._waiting_for.pop(job_id, None)
+        self.wake()
 
     def wake(self) -> None:
         """Look for work now: settings changed."""
@@ -418,6 +438,14 @@ def _remedy(error: Aiom4bError, job_id: JobId) -> str:
 
 def _is_duplicate(problem: Problem | None) -> bool:
     return problem is not None and problem.code == _DUPLICATE
+
+
+def _deadly(job: Job) -> Problem:
+    return Problem(
+        code="job.deadly",
+        message=f"The book was begun {job.attempts - 1} times, and each time the service was ended before it was done.",
+        remedy="See in the system's log what ended the service (memory?), mend that, then `aiom4b jobs retry` it.",
+    )
 
 
 def _duplicate(name: str) -> Problem:

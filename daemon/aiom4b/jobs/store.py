@@ -329,7 +329,8 @@ class Store:
         """Return all entries in natural order of their names, each with the state that its jobs give it.
 
         Work to do or in progress is QUEUED. Otherwise a job that failed, or waits for a person, is NEEDS_ATTENTION with its
-        error; a cancelled one is REJECTED; and DONE is what is left. Without jobs the state is the one that was put.
+        error; a cancelled one is REJECTED; and DONE is what is left. Without jobs the state is the one that was put, and so
+        it is when that was READY with a problem: then only some of its books are jobs yet.
         """
         return entries.every(self._database)
 

@@ -567,6 +567,30 @@ def test_what_was_accepted_before_a_failure_still_ends_when_the_folder_changes(s
     played(scene, door)
 
 
+def test_books_that_could_not_be_handed_over_with_the_others_are_handed_over_hours_later(source):
+    class Half(FakeJobs):
+        away = True
+
+        async def accept(self, source, entry):
+            if source.name == "Persuasion" and self.away:
+                raise Transient("file.io", "The library is away.", remedy="Mount it.")
+            return await super().accept(source, entry)
+
+    door = Door(source, Half())
+    put(source / "Two" / "Emma", book(seed=1))
+    put(source / "Two" / "Persuasion", book(seed=2))
+
+    async def scene():
+        await door.wait(1200)
+        assert (door.jobs.open, door.code("Two")) == (["Emma"], "file.io")
+        door.jobs.away = False
+        await door.wait(3600)
+        assert door.jobs.open == ["Emma", "Persuasion"]
+        assert door.state("Two") is EntryState.QUEUED
+
+    played(scene, door)
+
+
 def test_a_folder_that_can_not_be_read_for_a_while_keeps_its_job(source, door):
     put(source / "Emma", book())
     deep = source / "Emma" / "/".join("d" * 40)

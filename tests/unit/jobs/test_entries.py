@@ -42,3 +42,8 @@ def test_the_least_finished_job_speaks_for_the_entry(jobs, state, problem):
     assert state_of(jobs) == (state, problem)
     if all(one.error != other.error for one in jobs for other in jobs if one is not other):
         assert state_of(jobs[::-1]) == (state, problem)
+
+
+def test_what_could_not_be_taken_beside_the_books_stays_told_once_they_are_done():
+    assert state_of([COMPLETED], TORN) == (EntryState.DONE, TORN)
+    assert state_of([COMPLETED, DELAYED], TORN) == (EntryState.QUEUED, FULL)
