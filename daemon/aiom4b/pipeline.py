@@ -38,6 +38,7 @@ from aiom4b.models import (
     Progress,
     Proof,
     Publication,
+    Sha256,
     Sidecar,
     Source,
     SourceFile,
@@ -215,6 +216,15 @@ def remembered(library: str, fingerprint: Fingerprint) -> Source | None:
     """Return the source of this fingerprint as it was when it was accepted, or None: then it has to be examined."""
     source = FileJournal(work_dir(library, fingerprint)).get(Step.EXAMINE, Source)
     return source if source is not None and source.fingerprint == fingerprint else None
+
+
+def contents(library: str, fingerprint: Fingerprint) -> frozenset[Sha256]:
+    """Return the content of every audio file of a source that is being worked on or was published; nothing if it is unknown."""
+    source = remembered(library, fingerprint)
+    if source is not None:
+        return frozenset(file.sha256 for file in source.files)
+    record = already_published(library, fingerprint)
+    return frozenset(file.sha256 for file in record.files) if record is not None else frozenset()
 
 
 def has_backup(library: str, fingerprint: Fingerprint) -> bool:

@@ -478,3 +478,13 @@ def test_to_work_off_a_source_that_is_not_there_is_refused(house):
         assert "source.missing" in service.talk()
         assert "Traceback" not in service.talk()
     house.drops.mkdir()
+
+
+def test_folders_that_were_asked_for_as_one_book_are_not_books_of_their_own_afterwards(house):
+    with running(house, environment={"AIOM4B_WATCH__SETTLE_SECONDS": "2"}) as service:
+        for folder, seed in (("CD1", 1), ("CD2", 5)):
+            house.drop(folder, tracks(2, first_seed=seed))  # each would make a whole book
+        assert service.types("submit", "CD1", "CD2", "--merge", "--order", "names", "--wait").exit == 0
+        for folder in ("CD1", "CD2"):
+            service.until_state(folder, "done")
+    assert len(house.books()) == 1

@@ -27,6 +27,17 @@ Statuses = Annotated[
 _SHORTEST = 4
 
 
+_STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled")
+_ENDED = _STATUSES[3:]
+
+
+def _check(given_ones: list[str] | None, known: tuple[str, ...]) -> None:
+    """Refuse a status that can't be meant here; raises ``typer.BadParameter``."""
+    for one in given_ones or ():
+        if one not in known:
+            raise typer.BadParameter(f"choose {', '.join(known[:-1])} or {known[-1]}", param_hint="--status")
+
+
 @app.command("list")
 def list_(
     *,
@@ -37,6 +48,7 @@ def list_(
     json: Json = False,
 ) -> None:
     """List jobs, the newest first, with the reason of each that doesn't go on."""
+    _check(status, _STATUSES)
     with asking(socket, json=json) as client:
         answer = client.get("jobs", status=status, limit=limit, offset=offset)
         if json:
@@ -103,6 +115,8 @@ def order(
 
     FILE is a path inside the book's folder; every audio file of the book has to be named, once.
     """
+    if len(choice) == 1 and choice[0] not in {"names", "tags"} and "." not in choice[0]:
+        raise typer.BadParameter("choose names or tags, or name all files", param_hint="names|tags|FILE...")
     with asking(socket, json=json) as client:
         job = _job(client, id)
         body = (
@@ -150,6 +164,7 @@ def clear(
     json: Json = False,
 ) -> None:
     """Forget all jobs that have ended. Their books, backups and sources stay."""
+    _check(status, _ENDED)
     with asking(socket, json=json) as client:
         wanted = {"status": status, "older_than_days": older_than}
         answer = client.post("jobs/clear", {key: value for key, value in wanted.items() if value is not None})

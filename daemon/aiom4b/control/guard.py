@@ -89,7 +89,7 @@ class Guard:
             raise problems.refused(
                 "request.unauthorized",
                 "The request has no valid key.",
-                "Send api.key as X-API-Key or Authorization: Bearer; for a browser's stream get a ticket first.",
+                "Send api.key in X-API-Key or as a bearer token; for a browser's stream get a ticket first.",
             )
 
     def _has_key(self, headers: Headers) -> bool:

@@ -15,10 +15,13 @@ from aiom4b.adapters.files import displayable
 from aiom4b.config import Settings
 from aiom4b.errors import Exit, NeedsAttention
 from aiom4b.jobs.events import Events, of_job
-from aiom4b.jobs.job import EntryState, Job, JobOptions, Kind
+from aiom4b.jobs.job import EntryState, Job, JobOptions, Kind, Status
 from aiom4b.jobs.runner import Runner
 from aiom4b.jobs.store import Store
 from aiom4b.models import Clock, Fingerprint, Name, Source
+
+_MAKING = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.COMPLETED)
+_RECENT = 200
 
 log = structlog.get_logger()
 
@@ -52,7 +55,25 @@ class Admission:
             if known is not None:
                 await self._runner.sweep(source.fingerprint)
                 return Accepted(job=None, already=known)
+            if (merged := await self._merged(source, entry)) is not None:
+                return Accepted(job=None if merged.status.ended else merged, already=merged.output)
         return Accepted(job=await self.add(source, entry, JobOptions(), 0), already=None)
+
+    async def _merged(self, source: Source, entry: Name) -> Job | None:
+        """Return the job that was asked to make one book of this entry and others, if it has all of this audio."""
+        settings = self._settings().paths
+        assert settings.source is not None
+        assert settings.library is not None
+        place = os.path.join(settings.source, entry)
+        recent, _ = await self._store.jobs(status=_MAKING, limit=_RECENT, offset=0)
+        for job in recent:
+            if job.options.merge and place in job.folders:
+                if job.fingerprint is None:
+                    return job
+                known = await anyio.to_thread.run_sync(pipeline.contents, settings.library, job.fingerprint)
+                if all(file.sha256 in known for file in source.files):
+                    return job
+        return None
 
     async def _published(self, fingerprint: Fingerprint) -> str | None:
         """Return where the book of this source is. The library's own records count most; the table helps where they are lost."""

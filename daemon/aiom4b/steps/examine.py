@@ -172,7 +172,7 @@ async def _seen(root: str, entry: str, entries: Sequence[Entry], tools: _Tools) 
             path=entry,
             code="source.no_audio",
             reason=" ".join([reason, *warnings[:3]]),
-            remedy="Put MP3 or AAC files into it: the files themselves, since links and devices are never opened.",
+            remedy="Drop MP3 or AAC files, or a folder of them: the files themselves, since links and devices are never opened.",
         )
     return _Seen(
         audio=[by_path[path] for path in order.natural(by_path)],
