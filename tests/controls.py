@@ -14,11 +14,11 @@ import httpx
 from aiom4b.config import ApiSettings, PathSettings, Settings
 from aiom4b.control.listen import listeners
 from aiom4b.control.server import Server
-from aiom4b.control.service import Health, Reloaded, Service, Watcher
+from aiom4b.control.service import Health, Reloaded, Service
 from aiom4b.jobs.admission import Admission
 from aiom4b.jobs.desk import Desk
 from aiom4b.jobs.events import Events
-from aiom4b.jobs.job import EntryState, Kind, Metrics, SourceEntry
+from aiom4b.jobs.job import EntryState, Kind, Metrics, SourceEntry, WatcherHealth
 from aiom4b.jobs.job import JobOptions as Options
 from aiom4b.jobs.scheduler import Scheduler
 from aiom4b.jobs.store import Store
@@ -29,7 +29,7 @@ KEY = "correct-horse-battery-staple"
 HEALTHY = Health(
     ok=True,
     reasons=(),
-    watcher=Watcher(mode="events", state="up", reason=None, entries=2, last_scan=3.0),
+    watcher=WatcherHealth(mode="events", state="up", reason="", entries=2, last_scan=3.0),
     workers=2,
     worker_crashes=1,
 )

@@ -257,6 +257,16 @@ class Source:
     fingerprint: Fingerprint
     warnings: tuple[str, ...] = ()
 
+    @property
+    def seconds(self) -> float:
+        """Length of the audio in seconds."""
+        return sum(file.audio.seconds for file in self.files)
+
+    @property
+    def size(self) -> int:
+        """Size of the audio files in bytes."""
+        return sum(file.identity.size for file in self.files)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:

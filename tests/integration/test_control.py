@@ -12,8 +12,8 @@ from datetime import timedelta
 from prometheus_client.parser import text_string_to_metric_families
 
 from aiom4b.config import InvalidSettings, Problem
-from aiom4b.control.service import Health, Watcher
-from aiom4b.jobs.job import EntryState, Status
+from aiom4b.control.service import Health
+from aiom4b.jobs.job import EntryState, Status, WatcherHealth
 from aiom4b.jobs.job import Problem as JobProblem
 from aiom4b.models import Step
 from controls import HEALTHY, NOON, entry, played, refusal
@@ -280,7 +280,7 @@ async def test_entries_of_the_source_are_listed_with_their_reasons(control):
 async def test_health_is_200_or_503_with_the_reasons(control):
     answer = await control.get("/health")
     assert (answer.status_code, answer.json()["status"]) == (200, "ok")
-    gone = Watcher(mode="poll", state="degraded", reason="The source is not mounted.", entries=0, last_scan=None)
+    gone = WatcherHealth(mode="poll", state="degraded", reason="The source is not mounted.", entries=0, last_scan=None)
     control.health = Health(
         ok=False, reasons=("The source is not mounted.",), watcher=gone, workers=2, worker_crashes=0
     )
@@ -326,7 +326,7 @@ async def test_metrics_are_what_prometheus_reads(control):
     control.health = Health(
         ok=False,
         reasons=("x.",),
-        watcher=Watcher(**_fields(HEALTHY.watcher) | {"state": "degraded"}),
+        watcher=WatcherHealth(**_fields(HEALTHY.watcher) | {"state": "degraded"}),
         workers=1,
         worker_crashes=0,
     )

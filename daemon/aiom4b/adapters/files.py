@@ -93,6 +93,12 @@ def _verdict(error: OSError, path: str, doing: str) -> Aiom4bError:
             return NeedsAttention("file.error", reason, remedy=remedy, path=path)
 
 
+def lies_in(path: str, directory: str) -> bool:
+    """Whether a path is in a directory, or is it, once links are followed as far as there is something to follow."""
+    root = os.path.realpath(directory)
+    return os.path.commonpath([root, os.path.realpath(path)]) == root
+
+
 def identity(status: os.stat_result) -> FileIdentity:
     """Return which bytes a file stood for when ``status`` was taken. ctime is part of it, because mtime can be set."""
     return FileIdentity(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import anyio.to_thread
 
 from aiom4b.adapters import files
+from aiom4b.config import Settings
 from aiom4b.errors import Transient
 
 
@@ -23,8 +24,17 @@ def mark(directory: str) -> None:
         files.make_directories(place)
 
 
+def written(settings: Settings) -> list[str]:
+    """Return the directories that books and backups are written to; ``paths.library`` must be set."""
+    assert settings.paths.library is not None
+    return [settings.paths.library, *([settings.paths.backup] if settings.backup.enabled else [])]
+
+
 async def check(directories: Sequence[str]) -> None:
-    """Raise Transient ``volume.missing`` unless every directory is there and known."""
+    """Raise Transient ``volume.missing`` unless every directory is there and known.
+
+    Device numbers don't serve: a volume may come back under another.
+    """
     missing = await anyio.to_thread.run_sync(unmarked, directories)
     if missing:
         raise Transient(
@@ -38,21 +48,3 @@ async def check(directories: Sequence[str]) -> None:
 def unmarked(directories: Sequence[str]) -> list[str]:
     """Return the directories that are not as we know them."""
     return [directory for directory in directories if not is_marked(directory)]
-
-
-class Guard:
-    """Watches over the directories that are written to, as ``directories`` names them when it is asked.
-
-    Device numbers don't serve: a volume may come back under another.
-    """
-
-    def __init__(self, directories: Callable[[], Sequence[str]]) -> None:
-        self._directories = directories
-
-    async def check(self) -> None:
-        """Raise Transient ``volume.missing`` unless every directory is there and known."""
-        await check(self._directories())
-
-    def missing(self) -> list[str]:
-        """Return the directories that are not as we know them."""
-        return unmarked(self._directories())

@@ -16,11 +16,11 @@ from aiom4b import pipeline
 from aiom4b.adapters import files
 from aiom4b.config import Settings
 from aiom4b.engine.pool import Rank
-from aiom4b.errors import Aiom4bError, NeedsAttention
+from aiom4b.errors import Aiom4bError
 from aiom4b.models import Fingerprint, Incomplete, Name, OrderChoice, Progress, Rejected, Source
 from aiom4b.pipeline import Finished, PipelineSettings
 from aiom4b.steps.context import Resources
-from aiom4b.steps.examine import ExamineSettings, examine
+from aiom4b.steps.examine import ExamineSettings, examine, refusal
 
 log = structlog.get_logger()
 
@@ -106,7 +106,7 @@ class _Conversion:
         self, path: str, finding: Rejected | Incomplete | None, error: Aiom4bError | None, examined: float
     ) -> Outcome:
         if finding is not None:
-            error = NeedsAttention(finding.code, finding.reason, remedy=finding.remedy, path=finding.path)
+            error = refusal(finding)
         assert error is not None
         # Whoever asked is told by the observer; this is the story of the book.
         log.info("book.failed", path=files.displayable(path), code=error.code, reason=error.reason)
@@ -130,7 +130,7 @@ class _Conversion:
         finished: Finished | None = None
         failure: Aiom4bError | None = None
         name = files.displayable(source.name)
-        log.info("book.found", book=name, files=len(source.files), hours=round(_hours(source), 2))
+        log.info("book.found", book=name, files=len(source.files), hours=round(source.seconds / 3600, 2))
         try:
             async with self._one_at_a_time.setdefault(source.fingerprint, anyio.Lock()):
                 report = partial(self._observer.progressed, number)
@@ -156,7 +156,3 @@ class _Conversion:
             )
         self._observer.ended(number, outcome)
         return outcome
-
-
-def _hours(source: Source) -> float:
-    return sum(file.audio.seconds for file in source.files) / 3600

@@ -13,7 +13,7 @@ from aiom4b.errors import Fatal
 def prepare_directories(settings: Settings, sources: Sequence[str]) -> None:
     """Check where we shall write, before the first second of work.
 
-    Raises Fatal ``directories.*`` when one lies inside another or inside a source, ``library.unset`` when there is no
+    Raises Fatal ``config.directories`` when one lies inside another or inside a source, ``library.unset`` when there is no
     library, and what ``files.check_writable`` raises. Only the default backup directory is made when it is missing.
     """
     if settings.paths.library is None:

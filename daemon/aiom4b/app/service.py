@@ -25,7 +25,7 @@ from aiom4b.app.reload import merged
 from aiom4b.config import Settings, check_directories
 from aiom4b.control.listen import Listener, listeners
 from aiom4b.control.server import Server
-from aiom4b.control.service import Health, Reloaded, Service, Watcher
+from aiom4b.control.service import Health, Reloaded, Service
 from aiom4b.errors import Aiom4bError, Exit, Fatal, NeedsAttention, Transient
 from aiom4b.intake.inbox import Inbox
 from aiom4b.jobs import retention
@@ -102,19 +102,13 @@ def _prepare(settings: Settings, *, once: bool) -> None:
 async def _check_volumes(store: Store, settings: Settings) -> None:
     """Mark library and backup as ours, unless one was ours before and lacks the mark: then its volume isn't mounted."""
     assert settings.paths.library is not None
-    for directory in _written(settings):
+    for directory in volumes.written(settings):
         known = f"known {directory}"
         if await store.flag(known):
             await volumes.check([directory])
         else:
             await anyio.to_thread.run_sync(volumes.mark, directory)
             await store.set_flag(known, True)
-
-
-def _written(settings: Settings) -> list[str]:
-    """Return the directories that books and backups are written to."""
-    assert settings.paths.library is not None
-    return [settings.paths.library, *([settings.paths.backup] if settings.backup.enabled else [])]
 
 
 @asynccontextmanager
@@ -167,8 +161,7 @@ class _Life:
         self._store = store
         self._notifier = notifier
         self._resources = Resources.of(settings.encode.workers)
-        self._guard = volumes.Guard(lambda: _written(self._settings))
-        self._runner = Runner(self._resources, lambda: self._settings, self._guard)
+        self._runner = Runner(self._resources, lambda: self._settings)
         self._events = Events(now, store.reserve_event_ids)
         self._admission = Admission(store, self._events, self._runner, lambda: self._settings, clock=now)
         self._scheduler = Scheduler(
@@ -218,30 +211,34 @@ class _Life:
             log.info("service.starting", recovered=len(recovered), once=once)
             async with anyio.create_task_group() as group:
                 await group.start(self._signals)
-                serving = anyio.Event()
-                await group.start(self._serve, serving)
-                async with anyio.create_task_group() as work:
-                    work.start_soon(self._scheduler.run, name="scheduler")
-                    await work.start(self._inbox.run, name="inbox")
-                    work.start_soon(self._keep_house, name="housekeeping")
-                    work.start_soon(self._aftercare.run, name="aftercare")
-                    work.start_soon(self._tell_status, name="status line")
-                    work.start_soon(self._feed_watchdog, name="watchdog")
-                    self._notifier.ready()
-                    log.info("service.ready", source=self._settings.paths.source, library=self._settings.paths.library)
-                    outcome = await self._until_done() if once else await self._until_stopped()
-                    self._notifier.stopping()
-                    log.info("service.stopping")
-                    work.cancel_scope.cancel()
-                self._events.close()
-                self._server.stop()
-                group.cancel_scope.deadline = anyio.current_time() + _CLOSING_SECONDS
-                await serving.wait()
+                async with anyio.create_task_group() as serving:
+                    await serving.start(self._server.run)
+                    outcome = await self._work(once=once)
+                    self._events.close()
+                    self._server.stop()
+                    serving.cancel_scope.deadline = anyio.current_time() + _CLOSING_SECONDS
                 group.cancel_scope.cancel()
             return outcome
         finally:
             self._events.close()
             self._resources.pool.close()
+
+    async def _work(self, *, once: bool) -> Exit:
+        """Do what the service is for, until it is stopped or done; what is in work then is kept for the next start."""
+        async with anyio.create_task_group() as work:
+            work.start_soon(self._scheduler.run, name="scheduler")
+            await work.start(self._inbox.run, name="inbox")
+            work.start_soon(self._keep_house, name="housekeeping")
+            work.start_soon(self._aftercare.run, name="aftercare")
+            work.start_soon(self._tell_status, name="status line")
+            work.start_soon(self._feed_watchdog, name="watchdog")
+            self._notifier.ready()
+            log.info("service.ready", source=self._settings.paths.source, library=self._settings.paths.library)
+            outcome = await self._until_done() if once else await self._until_stopped()
+            self._notifier.stopping()
+            log.info("service.stopping")
+            work.cancel_scope.cancel()
+        return outcome
 
     async def _until_stopped(self) -> Exit:
         await self._stop.wait()
@@ -295,7 +292,7 @@ class _Life:
         reasons = []
         if watcher.reason:
             reasons.append(watcher.reason)
-        missing = await anyio.to_thread.run_sync(self._guard.missing)
+        missing = await anyio.to_thread.run_sync(volumes.unmarked, volumes.written(self._settings))
         reasons += [f"{files.displayable(path)} is not there: its volume seems not to be mounted." for path in missing]
         try:
             await self._store.check()
@@ -304,24 +301,10 @@ class _Life:
         return Health(
             ok=not reasons,
             reasons=tuple(reasons),
-            watcher=Watcher(
-                mode=watcher.mode,
-                state=watcher.state,
-                reason=watcher.reason or None,
-                entries=watcher.entries,
-                last_scan=watcher.last_scan,
-            ),
+            watcher=watcher,
             workers=self._resources.pool.size,
             worker_crashes=self._resources.pool.crashes,
         )
-
-    async def _serve(
-        self, ended: anyio.Event, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-    ) -> None:
-        try:
-            await self._server.run(task_status=task_status)
-        finally:
-            ended.set()
 
     # --- service tasks -------------------------------------------------------------------------------------------------
 

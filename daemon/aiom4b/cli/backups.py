@@ -9,15 +9,12 @@ import typer
 
 from aiom4b.cli import output
 from aiom4b.cli.book_json import name
+from aiom4b.cli.options import ConfigFile, Json
 from aiom4b.errors import Aiom4bError, Exit
 
 app = typer.Typer(name="backups", help="List, verify and restore backups of sources.", no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, errors too.")]
 Directory = Annotated[str | None, typer.Option("--backup", metavar="DIR", help="The backup directory (paths.backup).")]
-ConfigFile = Annotated[
-    str | None, typer.Option("--config", metavar="FILE", help="Read this file instead of the usual ones.")
-]
 
 
 @app.command("list")

@@ -9,21 +9,14 @@ import os
 import socket as sockets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlencode
-
-import typer
 
 from aiom4b.cli import output
 from aiom4b.cli.connecting import VARIABLE, absent, configured_place, connect, silent, usual_places
 from aiom4b.cli.stream import Stream, lost
 from aiom4b.errors import Aiom4bError, Exit, NeedsAttention, Transient
 
-Socket = Annotated[
-    str | None,
-    typer.Option("--socket", metavar="PATH", help="The service's socket, where it isn't in its usual place."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, errors too.")]
 Document = dict[str, Any]
 """A JSON object as the service sent it."""
 

@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aiom4b.cli import output
+from aiom4b.cli.options import ConfigFile, Json
 from aiom4b.errors import Fatal
 
 if TYPE_CHECKING:
     from aiom4b.config import Loaded
 
 app = typer.Typer(name="config", help="Show, explain and check the settings.", no_args_is_help=True)
-
-ConfigFile = Annotated[
-    str | None, typer.Option("--config", metavar="FILE", help="Read this file instead of the usual ones.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document, errors too.")]
 
 
 @app.command()

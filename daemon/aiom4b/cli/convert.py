@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aiom4b.cli import output
+from aiom4b.cli.options import Backup, ConfigFile, Json, Library, Order, check_order, refuse_empty
 from aiom4b.errors import Aiom4bError, Exit, Transient
 
 if TYPE_CHECKING:
@@ -21,28 +22,16 @@ if TYPE_CHECKING:
 def convert(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Folders or single files, a book each.")],
     *,
-    library: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Where finished books appear (paths.library).")
-    ] = None,
-    backup: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Where verified copies of the sources are kept (paths.backup).")
-    ] = None,
+    library: Library = None,
+    backup: Backup = None,
     no_backup: Annotated[bool, typer.Option("--no-backup", help="Read the sources themselves, make no copy.")] = False,
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Processes that encode at once; 0 = all cores (encode.workers).")
     ] = None,
-    order: Annotated[
-        str,
-        typer.Option(
-            metavar="names|tags",
-            help="Whose order counts where names and tags disagree; says too that no file is missing.",
-        ),
-    ] = "auto",
+    order: Order = "auto",
     again: Annotated[bool, typer.Option("--again", help="Convert even what is in the library already.")] = False,
-    config: Annotated[
-        str | None, typer.Option("--config", metavar="FILE", help="Read this file instead of the usual ones.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document, errors too.")] = False,
+    config: ConfigFile = None,
+    json: Json = False,
 ) -> None:
     """Turn folders of MP3s (or AAC) into one proved .m4b each, and put them into the library.
 
@@ -58,12 +47,8 @@ def convert(
     from aiom4b.app.directories import prepare_directories
     from aiom4b.models import OrderChoice
 
-    # What an unset variable of a script leaves behind would otherwise mean the current directory.
-    for value, hint in (*((path, "PATH") for path in paths), (library, "--library"), (backup, "--backup")):
-        if value == "":
-            raise typer.BadParameter("is empty", param_hint=hint)
-    if order not in set(OrderChoice):
-        raise typer.BadParameter("choose names or tags", param_hint="--order")
+    refuse_empty(*(("PATH", path) for path in paths), ("--library", library), ("--backup", backup))
+    check_order(order)
     if backup is not None and no_backup:
         raise typer.BadParameter("can't be given together with --backup", param_hint="--no-backup")
     overrides: dict[str, Any] = {}
@@ -157,9 +142,8 @@ class _Bars:
         """Open a bar."""
         from aiom4b.adapters.files import displayable
 
-        seconds = sum(file.audio.seconds for file in source.files)
         task = self._progress.add_task("", total=None, name=displayable(source.name)[:40], step="starting", speed="")
-        self._tasks[book] = (task, seconds, 0.0)
+        self._tasks[book] = (task, source.seconds, 0.0)
 
     def progressed(self, book: int, progress: Progress) -> None:
         """Move a bar; a new step starts a new one."""

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from aiom4b.cli import output
-from aiom4b.cli.client import PAGE, Client, Document, Json, Socket, asking, exact, given
+from aiom4b.cli.client import PAGE, Client, Document, asking, exact, given
+from aiom4b.cli.options import Json, Socket
 from aiom4b.cli.wording import ago, ahead, columns, counted, explained, length, moment, size, span
 from aiom4b.errors import Exit, NeedsAttention
 
@@ -25,8 +26,6 @@ Statuses = Annotated[
 ]
 
 _SHORTEST = 4
-
-
 _STATUSES = ("queued", "running", "waiting", "completed", "failed", "cancelled")
 _ENDED = _STATUSES[3:]
 

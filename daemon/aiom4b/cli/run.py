@@ -8,27 +8,22 @@ from typing import Annotated, Any
 import typer
 
 from aiom4b.cli import output
+from aiom4b.cli.options import Backup, ConfigFile, Library, refuse_empty
 from aiom4b.errors import Aiom4bError
 
 
 def run(
     *,
     source: Annotated[str | None, typer.Option(metavar="DIR", help="What is watched for books (paths.source).")] = None,
-    library: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Where finished books appear (paths.library).")
-    ] = None,
-    backup: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Where verified copies of the sources are kept (paths.backup).")
-    ] = None,
+    library: Library = None,
+    backup: Backup = None,
     state: Annotated[
         str | None, typer.Option(metavar="DIR", help="What has to survive a restart (paths.state).")
     ] = None,
     socket: Annotated[
         str | None, typer.Option(metavar="PATH", help="Where the command line is answered (paths.socket).")
     ] = None,
-    config: Annotated[
-        str | None, typer.Option("--config", metavar="FILE", help="Read this file instead of the usual ones.")
-    ] = None,
+    config: ConfigFile = None,
     once: Annotated[
         bool, typer.Option("--once", help="Work off what is there now, then end: with 0 if all of it was published.")
     ] = False,
@@ -49,9 +44,7 @@ def run(
     from aiom4b.app.service import serve
 
     places = {"source": source, "library": library, "backup": backup, "state": state, "socket": socket}
-    for name, value in places.items():
-        if value == "":  # what an unset variable of a script leaves behind
-            raise typer.BadParameter("is empty", param_hint=f"--{name}")
+    refuse_empty(*((f"--{name}", value) for name, value in places.items()))
     paths = {name: os.path.abspath(value) for name, value in places.items() if value is not None}
     overrides: dict[str, Any] = {"paths": paths} if paths else {}
 

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from aiom4b.cli import output
-from aiom4b.cli.client import Client, Document, Json, Socket, asking, exact, given
+from aiom4b.cli.client import Client, Document, asking, exact, given
+from aiom4b.cli.options import Json, Order, Socket, check_order
 from aiom4b.cli.wording import ago, columns, counted, explained, size, span
 from aiom4b.errors import Exit, NeedsAttention
 
@@ -77,13 +78,7 @@ def submit(
     naming_scheme: Annotated[
         str | None, typer.Option(metavar="T", help="Stands in for library.template this once.")
     ] = None,
-    order: Annotated[
-        str,
-        typer.Option(
-            metavar="names|tags",
-            help="Whose order counts where names and tags disagree; says too that no file is missing.",
-        ),
-    ] = "auto",
+    order: Order = "auto",
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until they have ended; 0 only if all were completed.")
     ] = False,
@@ -91,8 +86,7 @@ def submit(
     json: Json = False,
 ) -> None:
     """Convert folders of the source now, without waiting for them to settle."""
-    if order not in {"auto", "names", "tags"}:
-        raise typer.BadParameter("choose names or tags", param_hint="--order")
+    check_order(order)
     asked = {
         "merge": merge,
         "again": again,

@@ -10,6 +10,7 @@ import typer
 
 from aiom4b.cli import output
 from aiom4b.cli.book_json import name
+from aiom4b.cli.options import ConfigFile, Json
 from aiom4b.errors import Aiom4bError
 
 
@@ -19,10 +20,8 @@ def verify(
     backup: Annotated[
         str | None, typer.Option(metavar="DIR", help="Look for the backup here, not where the record says.")
     ] = None,
-    config: Annotated[
-        str | None, typer.Option("--config", metavar="FILE", help="Read this file instead of the usual ones.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Answer with one JSON document, errors too.")] = False,
+    config: ConfigFile = None,
+    json: Json = False,
 ) -> None:
     """Prove a published book again, every second of it, against the backup that it was made from.
 

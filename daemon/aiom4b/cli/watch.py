@@ -14,8 +14,9 @@ import typer
 
 from aiom4b import redaction
 from aiom4b.cli import output
-from aiom4b.cli.client import Client, Document, Json, Socket, asking
+from aiom4b.cli.client import Client, Document, asking
 from aiom4b.cli.following import GONE, batches, tell_gone, unless_gone
+from aiom4b.cli.options import Json, Socket
 from aiom4b.cli.stream import Event
 from aiom4b.cli.wording import ahead, explained, span
 from aiom4b.errors import Exit

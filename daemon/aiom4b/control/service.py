@@ -10,20 +10,10 @@ from aiom4b.config import Settings
 from aiom4b.jobs.admission import Admission
 from aiom4b.jobs.desk import Desk
 from aiom4b.jobs.events import Events
+from aiom4b.jobs.job import WatcherHealth
 from aiom4b.jobs.scheduler import Scheduler
 from aiom4b.jobs.store import Store
 from aiom4b.models import Clock
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watcher:
-    """How the source is being watched. ``state`` is "up" or "degraded", ``last_scan`` how many seconds ago (None: never)."""
-
-    mode: str
-    state: str
-    reason: str | None
-    entries: int
-    last_scan: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +25,7 @@ class Health:
 
     ok: bool
     reasons: tuple[str, ...]
-    watcher: Watcher | None
+    watcher: WatcherHealth | None
     workers: int
     worker_crashes: int
 

@@ -25,8 +25,8 @@ from aiom4b.intake.handover import Handover
 from aiom4b.intake.root import Place, Root
 from aiom4b.intake.settle import Settling
 from aiom4b.intake.snapshot import Snapshot, Survey
-from aiom4b.intake.watcher import Publish, Watcher, WatcherHealth
-from aiom4b.jobs.job import EntryState, SourceEntry
+from aiom4b.intake.watcher import Publish, Watcher
+from aiom4b.jobs.job import EntryState, SourceEntry, WatcherHealth
 from aiom4b.models import Clock, Name
 from aiom4b.steps.examine import Finding
 
@@ -366,7 +366,7 @@ class Inbox:
                 record or _unseen(name, known, self._clock()),
                 digest=known,
                 state=EntryState.READY if passing or halfway else EntryState.NEEDS_ATTENTION,
-                problem=verdict.problem_of(error),
+                problem=verdict.problem_of(name, error),
             )
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 
@@ -30,22 +29,15 @@ def state(name: Name, findings: Sequence[Finding], *, patient: bool) -> tuple[En
     """
     for finding in findings:
         if isinstance(finding, Incomplete):
-            return EntryState.INCOMPLETE if patient else EntryState.NEEDS_ATTENTION, _problem_of(name, finding)
-    problem = next((_problem_of(name, finding) for finding in findings if isinstance(finding, Rejected)), None)
+            return EntryState.INCOMPLETE if patient else EntryState.NEEDS_ATTENTION, problem_of(name, finding)
+    problem = next((problem_of(name, finding) for finding in findings if isinstance(finding, Rejected)), None)
     any_book = any(isinstance(finding, Source) for finding in findings)
     return EntryState.DONE if any_book else EntryState.REJECTED, problem
 
 
-def _problem_of(name: Name, finding: Rejected | Incomplete) -> Problem:
-    # Rooms below know only the option of `aiom4b convert`.
-    command = f"`aiom4b submit {shlex.quote(displayable(name))} --order names`"
-    remedy = re.sub("--order names( or --order tags)?", lambda _: command, finding.remedy)
-    return Problem(code=finding.code, message=finding.reason, remedy=remedy)
-
-
-def problem_of(error: Aiom4bError) -> Problem:
-    """Return what an error says."""
-    return Problem(code=error.code, message=error.reason, remedy=error.remedy)
+def problem_of(name: Name, said: Aiom4bError | Rejected | Incomplete) -> Problem:
+    """Return what keeps an entry from being taken."""
+    return Problem.of(said, order=f"aiom4b submit {shlex.quote(displayable(name))} --order")
 
 
 def arriving(path: str, temporary: str) -> Incomplete:

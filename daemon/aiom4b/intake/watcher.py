@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import anyio
@@ -27,20 +26,6 @@ class Publish(Protocol):
     def __call__(self, event: str, /, **data: object) -> None:
         """Tell an event and its JSON values."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatcherHealth:
-    """How well the source is watched: ``entries`` in it, ``last_scan`` in seconds ago (None: never yet).
-
-    ``degraded`` has a ``reason``, as a sentence, and means that changes are noticed late or not at all; "" when ``up``.
-    """
-
-    mode: Literal["events", "poll"]
-    state: Literal["up", "degraded"]
-    reason: str
-    entries: int
-    last_scan: float | None
 
 
 class Watcher:

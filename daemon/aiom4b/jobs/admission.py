@@ -11,7 +11,7 @@ import anyio.to_thread
 import structlog
 
 from aiom4b import pipeline
-from aiom4b.adapters.files import displayable
+from aiom4b.adapters.files import displayable, lies_in
 from aiom4b.config import Settings
 from aiom4b.errors import Exit, NeedsAttention
 from aiom4b.jobs.events import Events, of_job
@@ -19,9 +19,6 @@ from aiom4b.jobs.job import EntryState, Job, JobOptions, Kind, Status
 from aiom4b.jobs.runner import Runner
 from aiom4b.jobs.store import Store
 from aiom4b.models import Clock, Fingerprint, Name, Source
-
-_MAKING = (Status.QUEUED, Status.RUNNING, Status.WAITING, Status.COMPLETED)
-_RECENT = 200
 
 log = structlog.get_logger()
 
@@ -65,9 +62,8 @@ class Admission:
         assert settings.source is not None
         assert settings.library is not None
         place = os.path.join(settings.source, entry)
-        recent, _ = await self._store.jobs(status=_MAKING, limit=_RECENT, offset=0)
-        for job in recent:
-            if job.options.merge and place in job.folders:
+        for job in await self._store.asked_for(place):
+            if job.options.merge and job.status not in {Status.FAILED, Status.CANCELLED}:
                 if job.fingerprint is None:
                     return job
                 known = await anyio.to_thread.run_sync(pipeline.contents, settings.library, job.fingerprint)
@@ -98,8 +94,8 @@ class Admission:
                 options=options,
                 priority=priority,
                 now=self._clock(),
-                audio_seconds=seconds(source),
-                bytes_in=size(source),
+                audio_seconds=source.seconds,
+                bytes_in=source.size,
             )
         if new:
             await self._created(job)
@@ -117,7 +113,7 @@ class Admission:
         Raises NeedsAttention ``path.outside`` for what is not in the source, ``source.missing`` for what is not there.
         """
         source = self._settings().paths.source
-        places = [_inside(folder, source) for folder in folders]
+        places = [await anyio.to_thread.run_sync(_inside, folder, source) for folder in folders]
         jobs = []
         for group in [tuple(places)] if options.merge else [(place,) for place in dict.fromkeys(places)]:
             job, _ = await self._store.add(
@@ -144,16 +140,6 @@ class Admission:
             await self._store.put_entry(replace(entry, jobs=(*entry.jobs, job.id), problem=None))
 
 
-def seconds(source: Source) -> float:
-    """Return the length of a source's audio."""
-    return sum(file.audio.seconds for file in source.files)
-
-
-def size(source: Source) -> int:
-    """Return the bytes of a source's audio files."""
-    return sum(file.identity.size for file in source.files)
-
-
 def _place(source: Source) -> str:
     """Return what to examine to find this source again: its folder, or its only file if it lies among others."""
     if len(source.files) == 1 and os.path.basename(source.root) != source.name:
@@ -163,9 +149,7 @@ def _place(source: Source) -> str:
 
 def _inside(folder: str, source: str | None) -> str:
     path = os.path.abspath(os.path.join(source or "/", folder))
-    if source is not None and os.path.commonpath(
-        [os.path.realpath(path), os.path.realpath(source)]
-    ) != os.path.realpath(source):
+    if source is not None and not lies_in(path, source):
         raise NeedsAttention(
             "path.outside",
             f"{displayable(folder)} is not in the source directory {displayable(source)}.",

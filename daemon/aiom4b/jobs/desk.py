@@ -15,7 +15,7 @@ from aiom4b.jobs.scheduler import Scheduler
 from aiom4b.jobs.store import Store
 from aiom4b.models import Clock, Fingerprint, Name, OrderChoice
 
-_OPEN = (Status.QUEUED, Status.RUNNING, Status.WAITING)
+_OPEN = [status for status in Status if not status.ended]
 
 
 class Desk:
@@ -32,7 +32,7 @@ class Desk:
         """End a job, also in the middle of a segment. Raises NeedsAttention ``job.missing``, ``job.conflict``."""
         cancelled = await self._scheduler.stop(job_id, None)
         if cancelled is None:
-            raise _conflict(await self._known(job_id), "cancelled")
+            raise _conflict(await self.known(job_id), "cancelled")
         return cancelled
 
     async def withdraw(self, job_id: JobId, problem: Problem, *, vanished: bool) -> bool:
@@ -49,7 +49,7 @@ class Desk:
 
     async def retry(self, job_id: JobId) -> Job:
         """Queue a failed, cancelled or waiting job once more, with all its attempts. Raises as `cancel` does."""
-        known = await self._known(job_id)
+        known = await self.known(job_id)
         if (
             known.fingerprint is not None
             and known.status.ended
@@ -60,7 +60,7 @@ class Desk:
 
     async def set_order(self, job_id: JobId, order: OrderChoice | tuple[Name, ...]) -> Job:
         """Say in which order a job's files are played; it is queued again. Raises as `cancel` does."""
-        known = await self._known(job_id)
+        known = await self.known(job_id)
         return await self._requeue(known, "given another order", options=replace(known.options, order=order))
 
     async def _requeue(self, known: Job, what: str, options: JobOptions | None = None) -> Job:
@@ -77,7 +77,7 @@ class Desk:
             options=known.options if options is None else options,
         )
         if changed is None:
-            raise _conflict(await self._known(known.id), what)
+            raise _conflict(await self.known(known.id), what)
         await self._store.note(known.id, self._clock(), "job.queued")
         self._events.publish("job.changed", **of_job(changed))
         self._scheduler.queued_again(known.id)
@@ -85,17 +85,17 @@ class Desk:
 
     async def set_priority(self, job_id: JobId, priority: int) -> Job:
         """Let a job go before those of a smaller priority. Raises as `cancel` does."""
-        await self._known(job_id)
+        await self.known(job_id)
         changed = await self._store.update(job_id, self._clock(), only_if=_OPEN, priority=priority)
         if changed is None:
-            raise _conflict(await self._known(job_id), "given another priority")
+            raise _conflict(await self.known(job_id), "given another priority")
         self._events.publish("job.changed", **of_job(changed))
         self._scheduler.wake()
         return changed
 
     async def delete(self, job_id: JobId) -> None:
         """Forget an ended job; book and backup stay. Raises as `cancel` does."""
-        known = await self._known(job_id)
+        known = await self.known(job_id)
         if not await self._store.delete(job_id):
             raise _conflict(known, "deleted before it has ended")
         self._events.publish("job.deleted", **of_job(known))
@@ -108,7 +108,8 @@ class Desk:
         """Convert the same audio again the next time it is seen, even though its book is in the library."""
         await self._store.forget(what)
 
-    async def _known(self, job_id: JobId) -> Job:
+    async def known(self, job_id: JobId) -> Job:
+        """Return a job; raises NeedsAttention ``job.missing``."""
         job = await self._store.job(job_id)
         if job is None:
             raise NeedsAttention(

@@ -1,14 +1,16 @@
-"""What is a job, and what does the service know of an entry of its source? Frozen values only."""
+"""What is a job, and what does the service know of its source and each entry there? Frozen values only."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import Literal, NewType
 
-from aiom4b.models import BookId, Fingerprint, Name, OrderChoice, Step
+from aiom4b.errors import Aiom4bError
+from aiom4b.models import BookId, Fingerprint, Incomplete, Name, OrderChoice, Rejected, Step
 
 JobId = NewType("JobId", str)
 """A random UUID in its usual text form."""
@@ -59,6 +61,15 @@ class Problem:
     code: str
     message: str
     remedy: str
+
+    @classmethod
+    def of(cls, said: Aiom4bError | Rejected | Incomplete, *, order: str) -> Problem:
+        """Return what was said in the words of the service; ``order`` is the command that takes ``names`` or ``tags``.
+
+        Rooms below know only the option of `aiom4b convert`.
+        """
+        remedy = re.sub("--order (names|tags)", lambda found: f"`{order} {found[1]}`", said.remedy)
+        return cls(code=said.code, message=said.reason, remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,3 +176,17 @@ class SourceEntry:
     files: int
     size: int
     changed: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherHealth:
+    """How well the source is watched: ``entries`` in it, ``last_scan`` in seconds ago (None: never yet).
+
+    ``degraded`` has a ``reason``, as a sentence, and means that changes are noticed late or not at all; "" when ``up``.
+    """
+
+    mode: Literal["events", "poll"]
+    state: Literal["up", "degraded"]
+    reason: str
+    entries: int
+    last_scan: float | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
@@ -14,7 +15,7 @@ from peewee import SQL, fn
 from aiom4b.jobs import entries
 from aiom4b.jobs.job import Job, JobId, Kind, Status
 from aiom4b.jobs.rows import JobRow
-from aiom4b.models import Fingerprint
+from aiom4b.models import Fingerprint, Name
 
 # In the words of the partial index: SQLite uses it only if it can tell from the text of the query that it may.
 _OPEN = SQL("status IN ('queued', 'running', 'waiting')")
@@ -40,6 +41,13 @@ def open_one(database: peewee.SqliteDatabase, fingerprint: Fingerprint | None) -
     if fingerprint is None:
         return None
     return next(iter(_found(database, (JobRow.fingerprint == fingerprint) & _OPEN)), None)
+
+
+def asked_for(database: peewee.SqliteDatabase, folder: Name) -> list[Job]:
+    """Return the jobs that somebody asked for with this folder among others, the oldest first."""
+    # Found as bytes first, so that only those rows are read as values: it is asked for each entry of the source.
+    found = _found(database, JobRow.entry.is_null() & (fn.INSTR(JobRow.folders, os.fsencode(folder)) > 0))
+    return [job for job in found if folder in job.folders]
 
 
 def running(database: peewee.SqliteDatabase) -> list[Job]:

@@ -11,12 +11,12 @@ from aiom4b import pipeline
 from aiom4b.adapters import files, volumes
 from aiom4b.config import Settings
 from aiom4b.engine.pool import Rank
-from aiom4b.errors import Aiom4bError, NeedsAttention, Transient
+from aiom4b.errors import Aiom4bError, Transient
 from aiom4b.jobs.job import Job
 from aiom4b.models import Fingerprint, OrderChoice, Progress, Source
 from aiom4b.pipeline import Finished, PipelineSettings
 from aiom4b.steps.context import Resources
-from aiom4b.steps.examine import ExamineSettings, Finding, examine, examine_as_one, still_holds
+from aiom4b.steps.examine import ExamineSettings, Finding, examine, examine_as_one, refusal, still_holds
 
 EXAMINING = Rank(priority=-1_000_000)
 """Looking at what was dropped goes before all jobs: it is short, and whoever dropped it wants to see it accepted."""
@@ -34,10 +34,9 @@ class Duplicate(Exception):  # noqa: N818 - no failure: the book is in other han
 class Runner:
     """Runs jobs one by one, any number at a time. ``settings`` returns those in force when a job begins."""
 
-    def __init__(self, resources: Resources, settings: Callable[[], Settings], guard: volumes.Guard) -> None:
+    def __init__(self, resources: Resources, settings: Callable[[], Settings]) -> None:
         self.resources = resources
         self._settings = settings
-        self._guard = guard
 
     def hold(self, held: bool) -> None:
         """Let the tasks of all jobs wait, or go on; looking at what was dropped goes on in any case."""
@@ -63,9 +62,9 @@ class Runner:
         A job that nobody has looked at yet takes the first book that is there; ``found`` is told which, and says whether
         no other job has it; ``others`` gets the remaining ones. Raises what keeps it from being a book (NeedsAttention),
         Transient ``source.changed`` when it isn't the one that was accepted any more, `Duplicate`, and what
-        `volumes.Guard.check` raises.
+        `volumes.check` raises.
         """
-        await self._guard.check()
+        await volumes.check(volumes.written(self._settings()))
         library = self._settings().paths.library
         assert library is not None
         if job.fingerprint is not None:
@@ -79,7 +78,8 @@ class Runner:
         if job.fingerprint is not None:
             return _the_same(sources, job.fingerprint, job.folders[0])
         if not sources:
-            raise _refused(findings)
+            # The first reason is what its owner will ask about.
+            raise next(refusal(finding) for finding in findings if not isinstance(finding, Source))
         first, *rest = sources
         await others(rest)
         if not await found(first):
@@ -101,9 +101,9 @@ class Runner:
             raise _changed(source.root)
 
     async def make(self, job: Job, source: Source, report: Callable[[Progress], None], *, again: bool) -> Finished:
-        """Make the book; safe to repeat after any stop. Raises what `pipeline.make` and `volumes.Guard.check` raise."""
+        """Make the book; safe to repeat after any stop. Raises what `pipeline.make` and `volumes.check` raise."""
         settings = self._settings()
-        await self._guard.check()
+        await volumes.check(volumes.written(self._settings()))
         wanted = PipelineSettings.of(
             settings,
             job.options.order,
@@ -114,7 +114,9 @@ class Runner:
         try:
             return await pipeline.make(source, wanted, self.resources, rank=rank_of(job), report=report)
         except Aiom4bError:
-            await self._guard.check()  # a volume that goes in the middle shows as a missing file first
+            await volumes.check(
+                volumes.written(self._settings())
+            )  # a volume that goes in the middle shows as a missing file first
             raise
 
     async def remember(self, source: Source) -> None:
@@ -122,7 +124,7 @@ class Runner:
         library = self._settings().paths.library
         assert library is not None
         # What is made in an empty mount point would pass for the library from then on.
-        if not await anyio.to_thread.run_sync(self._guard.missing):
+        if not await anyio.to_thread.run_sync(volumes.unmarked, volumes.written(self._settings())):
             await anyio.to_thread.run_sync(pipeline.remember, library, source)
 
     async def sweep(self, fingerprint: Fingerprint) -> None:
@@ -157,10 +159,3 @@ def _changed(folder: str) -> Transient:
         remedy="Nothing needs to be done: it is looked at afresh once nobody writes there any more.",
         path=folder,
     )
-
-
-def _refused(findings: Sequence[Finding]) -> NeedsAttention:
-    """Return the reason of the first finding that is no book, which is what its owner will ask about."""
-    finding = findings[0]
-    assert not isinstance(finding, Source)
-    return NeedsAttention(finding.code, finding.reason, remedy=finding.remedy, path=finding.path)

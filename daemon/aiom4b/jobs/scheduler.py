@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from aiom4b.adapters.files import displayable, translated
 from aiom4b.config import Settings
 from aiom4b.errors import Aiom4bError, Transient
 from aiom4b.jobs import progress as reckoning
-from aiom4b.jobs.admission import Admission, seconds, size
+from aiom4b.jobs.admission import Admission
 from aiom4b.jobs.events import Events, of_entry, of_job
 from aiom4b.jobs.job import Job, JobId, Metrics, Problem, Status
 from aiom4b.jobs.runner import Duplicate, Runner
@@ -176,9 +175,7 @@ class Scheduler:
 
     async def _made(self, live: _Live) -> tuple[Source, Finished]:
         async def found(source: Source) -> bool:
-            job = await self._store.identify(
-                live.job.id, source.fingerprint, source.name, seconds(source), size(source)
-            )
+            job = await self._store.identify(live.job.id, source.fingerprint, source.name, source.seconds, source.size)
             live.job = job or live.job
             return job is not None
 
@@ -227,7 +224,7 @@ class Scheduler:
             await self._note(live.job, "book.warning", warning=warning)
         await self._note(live.job, "job.completed", output=displayable(publication.book))
         metrics = Metrics(
-            bytes_in=size(source),
+            bytes_in=source.size,
             bytes_out=published,
             audio_seconds=finished.plan.timeline.seconds,
             wall_seconds=finished.seconds,
@@ -259,7 +256,7 @@ class Scheduler:
         )
 
     async def _failed(self, live: _Live, error: Aiom4bError) -> None:
-        problem = Problem(code=error.code, message=error.reason, remedy=_remedy(error, live.job.id))
+        problem = Problem.of(error, order=f"aiom4b jobs order {live.job.id[:8]}")
         judged = verdict(error, live.job.attempts, self._settings().jobs.max_attempts)
         name = displayable(live.job.name)
         # What a job waits for is looked at again and again, and told once.
@@ -400,7 +397,7 @@ class Scheduler:
         self.wake()
 
     def wake(self) -> None:
-        """Look for work now: settings changed."""
+        """Look for work now: there is something new."""
         self._wake.set()
 
     # --- telling and recording -----------------------------------------------------------------------------------------
@@ -429,11 +426,6 @@ def _size(path: str) -> int:
 
 def _reason(problem: Problem | None) -> dict[str, str]:
     return {} if problem is None else {"code": problem.code, "message": problem.message}
-
-
-def _remedy(error: Aiom4bError, job_id: JobId) -> str:
-    """Return what helps, in the words of the service: rooms below know only the option of `aiom4b convert`."""
-    return re.sub("--order (names|tags)", rf"`aiom4b jobs order {job_id[:8]} \1`", error.remedy)
 
 
 def _is_duplicate(problem: Problem | None) -> bool:

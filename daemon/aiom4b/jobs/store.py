@@ -186,6 +186,11 @@ class Store:
         return queue.open_one(self._database, fingerprint)
 
     @_reads
+    def asked_for(self, folder: Name) -> list[Job]:
+        """Return the jobs that somebody asked for, not the watch, with this folder (absolute) among others."""
+        return queue.asked_for(self._database, folder)
+
+    @_reads
     def jobs(
         self,
         *,

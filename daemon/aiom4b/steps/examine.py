@@ -57,6 +57,11 @@ _LARGE = 300 * _MEGABYTE  # opening an M4B of 20 hours leaves 210 MB in a proces
 _NOT_AUDIO = ("audio.not_audio", "file.empty")
 
 
+def refusal(finding: Rejected | Incomplete) -> NeedsAttention:
+    """Return the error of whoever asked for a book of what is none."""
+    return NeedsAttention(finding.code, finding.reason, remedy=finding.remedy, path=finding.path)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExamineSettings:
     """Limits, and what counts as complete.

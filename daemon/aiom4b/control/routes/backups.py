@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path
 
 from aiom4b.adapters import backups
 from aiom4b.adapters.backup_format import BackupSet
-from aiom4b.adapters.files import displayable, translated
+from aiom4b.adapters.files import displayable, lies_in, translated
 from aiom4b.control.problems import documented
 from aiom4b.control.routes.parts import Limit, Offset, Parts, TheParts, TheService
 from aiom4b.control.schemas import answers, names, requests
@@ -100,10 +100,8 @@ def _place(directory: str, id: str) -> str:
 
 def _target(source: str | None, asked: str | None, made: BackupSet) -> str:
     """Return the folder to restore into; raises NeedsAttention ``path.outside``."""
-    root = os.path.realpath(source) if source is not None else None
     target = os.path.join(source or "/", asked if asked is not None else made.source)
-    # Links are followed as far as the path exists; below that we make plain folders.
-    if root is None or os.path.commonpath([root, os.path.realpath(target)]) != root:
+    if source is None or not lies_in(target, source):
         raise NeedsAttention(
             "path.outside",
             f"{displayable(target)} is not in the source directory.",

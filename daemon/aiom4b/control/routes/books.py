@@ -12,7 +12,7 @@ from starlette.responses import FileResponse
 
 from aiom4b.adapters import files, records
 from aiom4b.control.problems import documented
-from aiom4b.control.routes.jobs import Id, known
+from aiom4b.control.routes.jobs import Id
 from aiom4b.control.routes.parts import TheService
 from aiom4b.errors import Exit, NeedsAttention
 from aiom4b.models import BookId
@@ -32,7 +32,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
 )
 async def download(job_id: Id, service: TheService) -> FileResponse:
     """Send the book that a job made, as a file to keep. Knows Range and If-Range."""
-    job = await known(service, job_id)
+    job = await service.desk.known(job_id)
     if job.output is None:
         raise NeedsAttention(
             "job.no_output",
@@ -62,7 +62,7 @@ async def stream(file_id: str, service: TheService) -> FileResponse:
 def _file(library: str | None, path: str, disposition: Literal["attachment", "inline"]) -> FileResponse:
     """Return the answer that sends a file of the library. Raises NeedsAttention ``path.outside``, ``book.missing``."""
     real = os.path.realpath(path)
-    if library is None or not real.startswith(os.path.join(os.path.realpath(library), "")):
+    if library is None or not files.lies_in(real, library):
         raise NeedsAttention(
             "path.outside",
             "The book is not in the library, or no longer.",

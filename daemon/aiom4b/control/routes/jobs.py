@@ -11,9 +11,8 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from aiom4b.book import naming
 from aiom4b.control.problems import documented
 from aiom4b.control.routes.parts import Limit, Offset, TheService
-from aiom4b.control.schemas import answers, names, requests, work
+from aiom4b.control.schemas import answers, requests, work
 from aiom4b.control.service import Service
-from aiom4b.errors import Exit, NeedsAttention
 from aiom4b.jobs.job import Job, JobId, Kind, Status
 from aiom4b.models import Metadata
 
@@ -60,7 +59,7 @@ async def clear(service: TheService, request: requests.ClearRequest | None = Non
 @router.get("/jobs/{id}", responses=documented(404))
 async def job(id: Id, service: TheService) -> work.JobDocument:
     """Tell everything about one job."""
-    return _told(service, await known(service, id))
+    return _told(service, await service.desk.known(id))
 
 
 @router.delete("/jobs/{id}", status_code=204, responses=documented(404, 409))
@@ -72,7 +71,7 @@ async def delete(id: Id, service: TheService) -> None:
 @router.get("/jobs/{id}/log", responses=documented(404))
 async def log(id: Id, service: TheService) -> work.LogDocument:
     """Tell what happened to a job, the oldest first; the newest 200 lines are kept."""
-    await known(service, id)
+    await service.desk.known(id)
     lines = await service.store.log(id)
     return work.LogDocument(items=[work.LogLineDocument.of(line) for line in lines], total=len(lines))
 
@@ -106,19 +105,6 @@ async def order(
 async def priority(id: Id, request: requests.PriorityRequest, service: TheService) -> work.JobDocument:
     """Say how urgent a job is."""
     return _told(service, await service.desk.set_priority(id, request.priority))
-
-
-async def known(service: Service, id: JobId) -> Job:
-    """Return a job; raises NeedsAttention ``job.missing``."""
-    found = await service.store.job(id)
-    if found is None:
-        raise NeedsAttention(
-            "job.missing",
-            f"There is no job {names.shown(id)}.",
-            remedy="GET /api/v1/jobs or `aiom4b jobs list` shows them all.",
-            exit=Exit.NOT_FOUND,
-        )
-    return found
 
 
 def _told(service: Service, found: Job) -> work.JobDocument:

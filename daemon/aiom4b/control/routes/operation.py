@@ -18,7 +18,7 @@ router = APIRouter(tags=["service"])
 
 @router.post("/pause")
 async def pause(service: TheService) -> answers.PausedDocument:
-    """Begin no new job until told to go on, restarts included."""
+    """Begin no job, and let those in progress stand still, until told to go on; restarts included."""
     await service.scheduler.pause()
     return answers.PausedDocument(paused=service.scheduler.paused)
 

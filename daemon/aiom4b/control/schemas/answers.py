@@ -10,8 +10,8 @@ from aiom4b.adapters.backup_format import BackupSet
 from aiom4b.adapters.files import displayable
 from aiom4b.control.schemas.names import Exact, exactly, readable
 from aiom4b.control.schemas.work import Document, JobDocument
-from aiom4b.control.service import Health, Watcher
-from aiom4b.jobs.job import EntryState, Status
+from aiom4b.control.service import Health
+from aiom4b.jobs.job import EntryState, Status, WatcherHealth
 
 
 class WatcherDocument(Document):
@@ -24,14 +24,14 @@ class WatcherDocument(Document):
     last_scan: float | None
 
     @classmethod
-    def of(cls, watcher: Watcher | None) -> Self | None:
+    def of(cls, watcher: WatcherHealth | None) -> Self | None:
         """Return the watcher as it is told."""
         if watcher is None:
             return None
         return cls(
             mode=watcher.mode,
             state=watcher.state,
-            reason=None if watcher.reason is None else readable(watcher.reason),
+            reason=readable(watcher.reason) or None,
             entries=watcher.entries,
             last_scan=None if watcher.last_scan is None else round(watcher.last_scan, 1),
         )
