@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,11 +19,12 @@ from aiom4b.control.service import Health, Reloaded, Service
 from aiom4b.jobs.admission import Admission
 from aiom4b.jobs.desk import Desk
 from aiom4b.jobs.events import Events
-from aiom4b.jobs.job import EntryState, Kind, Metrics, SourceEntry, WatcherHealth
+from aiom4b.jobs.job import EntryState, Job, Kind, Metrics, SourceEntry, WatcherHealth
 from aiom4b.jobs.job import JobOptions as Options
 from aiom4b.jobs.scheduler import Scheduler
 from aiom4b.jobs.store import Store
-from aiom4b.models import Fingerprint, Step
+from aiom4b.jobs.title import AccountStatus, TitleFacts
+from aiom4b.models import Fingerprint, Metadata, Step
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 KEY = "correct-horse-battery-staple"
@@ -54,6 +56,49 @@ class Runner:
         pass
 
 
+class Account:
+    """Audible accounts that note what they are asked (``asked``), and answer with what a test has put there, or raise it."""
+
+    def __init__(self):
+        self.asked = []
+        self.statuses = ()
+        self.address: str | Exception = "https://www.amazon.example/ap/signin?openid.oa2.response_type=code"
+        self.signed_in: AccountStatus | Exception = account()
+        self.left: Exception | None = None
+        self.jobs: tuple[Job, ...] | Exception = ()
+
+    def _answer(self, answer, *asked):
+        self.asked.append(asked)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def begin_sign_in(self, profile, country, *, with_username):
+        return self._answer(self.address, "begin", profile, country, with_username)
+
+    async def finish_sign_in(self, profile, pasted):
+        return self._answer(self.signed_in, "finish", profile, pasted)
+
+    async def import_identity(self, profile, document, password, country):
+        return self._answer(self.signed_in, "import", profile, document, password, country)
+
+    async def status(self):
+        return self.statuses
+
+    async def sign_out(self, profile, *, forced):
+        return self._answer(self.left, "leave", profile, forced)
+
+    def request_sync(self, profile, *, full):
+        self._answer(None, "sync", profile, full)
+
+    async def download(self, asins):
+        return self._answer(self.jobs, "download", asins)
+
+    async def convert(self, asin, options, priority):
+        jobs = self._answer(self.jobs, "convert", asin, options, priority)
+        return jobs[0]
+
+
 class Control:
     """A service that answers at ``path``. ``now``, ``health`` and ``settings`` may be changed while it runs."""
 
@@ -74,6 +119,7 @@ class Control:
         self.seconds = 1000.0  # what the monotonic clock says
         self.health = HEALTHY
         self.scans = 0
+        self.account = Account()
         self.reloaded: Reloaded | Exception = Reloaded(changed=("log.level",), needs_restart=("api.port",))
         self.store: Store
         self.events: Events
@@ -110,6 +156,7 @@ class Control:
             admission=self.admission,
             desk=self.desk,
             events=self.events,
+            account=self.account,
             settings=lambda: self.settings,
             health=health,
             scan=scan,
@@ -140,7 +187,8 @@ class Control:
         """Put a job into the store; ``changes`` are what became of it."""
         facts = {"folders": (os.path.join(self.source, name),), "entry": name, "options": Options()} | facts
         fingerprint = None if number is None else Fingerprint(f"{number:064x}")
-        job, _ = await self.store.add(kind=Kind.CONVERT, name=name, fingerprint=fingerprint, now=self.now, **facts)
+        facts = {"kind": Kind.CONVERT} | facts
+        job, _ = await self.store.add(name=name, fingerprint=fingerprint, now=self.now, **facts)
         if changes:
             job = await self.store.update(job.id, self.now, **changes)
             assert job is not None
@@ -148,11 +196,9 @@ class Control:
 
 
 @asynccontextmanager
-async def serving(folder, *, socket=None, **api):
+async def serving(folder, **api):
     """Run the interface on a socket below ``folder``; keywords are its ApiSettings."""
     control = Control(folder, api)
-    if socket is not None:
-        control.path = socket
     control.store = await Store.open(os.path.join(control.state, "aiom4b.db"))
     control.events = Events(control.clock, control.store.reserve_event_ids)
     await control.events.start()
@@ -184,6 +230,19 @@ async def serving(folder, *, socket=None, **api):
         await control.store.close()
 
 
+@asynccontextmanager
+async def over_tcp(folder, **api):
+    """Run the interface on TCP too, and give a client of it that has no key yet."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    async with (
+        serving(folder, host="127.0.0.1", port=port, key=KEY, **api) as control,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        control.port = port
+        yield control, client
+
+
 def played(**api):
     """Run an async test with a service that answers; keywords are its ApiSettings."""
 
@@ -200,6 +259,44 @@ def played(**api):
         return test
 
     return decorate
+
+
+def account(profile="main", **facts):
+    """Return how an account stands."""
+    made = AccountStatus(
+        profile=profile,
+        pending=False,
+        country="de",
+        owner="Jane",
+        device="Jane's Audible for iPhone",
+        registered=NOON - timedelta(days=20),
+        token_expires=NOON + timedelta(minutes=40),
+        encrypted=True,
+        titles=412,
+        last_sync=NOON - timedelta(minutes=5),
+        last_full_sync=NOON - timedelta(days=2),
+        licences_today=3,
+        licences_allowed=50,
+        pauses=(),
+        problem=None,
+    )
+    return replace(made, **facts)
+
+
+def title_facts(asin="B07EXAMPLE", **facts):
+    """Return what a library told of a title; ``metadata`` are fields of its metadata."""
+    metadata = {"title": "Emma", "authors": ("Jane Austen",), "narrators": ("A Reader",), "asin": asin}
+    made = TitleFacts(
+        asin=asin,
+        metadata=Metadata(**(metadata | facts.pop("metadata", {}))),
+        runtime_minutes=547,
+        cover="https://images.example/1215.jpg",
+        purchased=NOON - timedelta(days=9),
+        released=NOON - timedelta(days=99),
+        item={"asin": asin, "title": "Emma"},
+        unavailable=None,
+    )
+    return replace(made, **facts)
 
 
 def entry(name, state=EntryState.DONE, **facts):

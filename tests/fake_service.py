@@ -24,6 +24,7 @@ def job(name="Emma", **facts):
         "folders": [f"/drop/{name}"],
         "entry": name,
         "fingerprint": None,
+        "asin": None,
         "options": {"order": "auto", "merge": False, "naming_scheme": None, "output": None, "again": False},
         "priority": 0,
         "attempts": 0,

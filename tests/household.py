@@ -140,7 +140,10 @@ class House:
 
     def _of_a_book(self, folder: str, name: str) -> bool:
         beside = {one for one in os.listdir(self.library / folder) if one.endswith(".m4b")}
-        if len(beside) != 1 or name not in beside | {"cover.jpg", "metadata.json"}:
+        companions = {
+            f"{one.removesuffix('.m4b')}{ending}" for one in beside for ending in (".pdf", ".annotations.json")
+        }
+        if len(beside) != 1 or name not in beside | companions | {"cover.jpg", "metadata.json"}:
             return False
         data = (self.library / folder / beside.pop()).read_bytes()
         digest = hashlib.sha256(data).hexdigest()

@@ -2,12 +2,14 @@
 
 import io
 import os
+import resource
 import sys
 
 
 def main() -> None:
     """Run the command line. Kept light: worker processes read this module again."""
     _stand_on_firm_ground()
+    _leave_no_memory_behind()
     if sys.argv[1:] == ["version"]:  # asked by scripts and health checks: not worth half a second of imports
         from aiom4b import __version__
 
@@ -36,6 +38,13 @@ def _stand_on_firm_ground() -> None:
     if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
         # In another encoding names are misread, and a book's name can't be written.
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - no shell
+
+
+def _leave_no_memory_behind() -> None:
+    """Let no crash write memory to a disk, our own or that of a worker, who inherits this: keys and tokens are in it."""
+    # Only the soft limit: whoever looks for a fault can lift it with prlimit.
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import IntEnum
 
 
@@ -24,18 +25,27 @@ class Aiom4bError(Exception):
 
     ``code`` is dotted, lower case and never changes its meaning (``source.missing``): logs, the API and scripts rely on it.
     ``reason`` and ``remedy`` are whole sentences for a person; neither ever holds a secret. ``path`` names what it is about.
+    ``later`` is after what time it is worth trying again, where that is known: whoever tells it says how long to wait.
     """
 
     exit: Exit = Exit.FAILED
 
     def __init__(
-        self, code: str, reason: str, *, remedy: str, path: str | None = None, exit: Exit | None = None
+        self,
+        code: str,
+        reason: str,
+        *,
+        remedy: str,
+        path: str | None = None,
+        exit: Exit | None = None,
+        later: timedelta | None = None,
     ) -> None:
         super().__init__(code, reason)
         self.code = code
         self.reason = reason
         self.remedy = remedy
         self.path = path
+        self.later = later
         if exit is not None:
             self.exit = exit
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import pairwise
@@ -60,6 +60,25 @@ class Codec(StrEnum):
     AAC = "aac"
 
 
+class Lock(StrEnum):
+    """How Audible locked a file: AAX for the account, by activation bytes; AAXC for itself, by a key and an iv."""
+
+    AAX = "aax"
+    AAXC = "aaxc"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudibleKey:
+    """What opens a locked file: ``activation_bytes`` (8 hex digits) an AAX, ``key`` and ``iv`` (32 each) an AAXC; "" else.
+
+    All lower case. A repr shows none of them.
+    """
+
+    activation_bytes: str = field(default="", repr=False)
+    key: str = field(default="", repr=False)
+    iv: str = field(default="", repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileIdentity:
     """Which bytes a name stood for when we looked: any difference means that we must look again."""
@@ -89,7 +108,7 @@ class AudioFacts:
     empty for AAC, whose container carries its own index. ``declared_frames`` is what a Xing/Info/VBRI header promises.
     ``gapless`` says that encoder delay and padding were declared (LAME tag, edit list). ``decoder_config`` is the
     AudioSpecificConfig of AAC, empty for MP3. ``mpeg_version`` is 1, 2 or 25 for MP3 and 0 for AAC.
-    ``bit_rate`` is the average of the audio frames in bit/s.
+    ``bit_rate`` is the average of the audio frames in bit/s. ``lock`` is set where it takes a key to hear any of it.
     """
 
     codec: Codec
@@ -107,6 +126,7 @@ class AudioFacts:
     decoder_config: Packed
     anchors: Packed
     damage: tuple[Damage, ...] = ()
+    lock: Lock | None = None
 
     @property
     def seconds(self) -> float:
@@ -178,6 +198,9 @@ class SidecarKind(StrEnum):
     CHAPTERS = "chapters"
     PLAYLIST = "playlist"
     METADATA = "metadata"
+    KEY = "key"
+    DOCUMENT = "document"
+    ANNOTATIONS = "annotations"
     OTHER = "other"
 
 
@@ -197,11 +220,13 @@ class ChapterList:
 
     ``origin`` names it for people ("chapters.txt"). ``file`` is the audio file (as ``SourceFile.path``) that the marks
     count from, or None when they count from the start of the whole book. A cue over several files is one list per file.
+    ``length_us`` is how long the list takes that audio to be, in microseconds, None where it doesn't tell.
     """
 
     origin: str
     file: Name | None
     marks: tuple[Mark, ...]
+    length_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,11 +407,18 @@ class CoverChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A file of the source that goes beside the book: its ``path`` there, and its ``name`` in the book's folder."""
+
+    path: Name
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BookPlan:
     """Everything that decides the bytes of the book. ``target`` is the book's path relative to the library.
 
-    ``segment_frames`` is the length of a segment in AAC frames of 1024 samples (ENCODE only): a function of the book, never
-    of the machine. ``packets`` is the number of AAC packets the finished track holds, priming included.
+    ``segment_frames`` is the length of a segment in AAC packets: a function of the book, never of the machine. ``packets`` is the number of AAC packets the finished track holds, priming included.
     """
 
     id: BookId
@@ -403,6 +435,7 @@ class BookPlan:
     cover: CoverChoice | None
     target: Name
     write_metadata_json: bool
+    documents: tuple[Document, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -524,8 +557,9 @@ class Publication:
 
 
 class Step(StrEnum):
-    """The stages of a book, in their order."""
+    """The stages of a book, in their order; DOWNLOAD is a job of its own, before the others."""
 
+    DOWNLOAD = "download"
     EXAMINE = "examine"
     BACKUP = "backup"
     PLAN = "plan"
@@ -536,7 +570,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a step has come; in CONVERT counted in encoded samples, in BACKUP in bytes."""
+    """How far a step has come; in CONVERT counted in samples, in DOWNLOAD and BACKUP in bytes."""
 
     step: Step
     done: int
@@ -555,6 +589,14 @@ class Journal(Protocol):
 
     def put(self, step: Step, value: object) -> None:
         """Record durably what ``step`` returned."""
+        ...
+
+
+class KeyRing(Protocol):
+    """Knows keys that don't lie beside the locked file."""
+
+    async def keys(self, lock: Lock, asin: str) -> tuple[tuple[str, AudibleKey], ...]:
+        """Return the keys that may open a file of this lock and ASIN ("" if unknown), each with its origin in words."""
         ...
 
 

@@ -48,6 +48,7 @@ from aiom4b.steps.backup import backup, is_still_good
 from aiom4b.steps.context import Resources, StepContext
 from aiom4b.steps.convert import convert
 from aiom4b.steps.publish import find_same, publish
+from aiom4b.steps.unlock import Unlocked, unlock
 from aiom4b.steps.verify import verify
 
 T = TypeVar("T")
@@ -296,8 +297,19 @@ async def run(source: Source, settings: PipelineSettings, context: StepContext, 
     with meter.of(Step.BACKUP):
         recorded = journal.get(Step.BACKUP, _BackedUp)
         usable = recorded is not None and _serves(recorded, source, settings.backup_dir)
-        if recorded is None or not usable or not await anyio.to_thread.run_sync(is_still_good, recorded.receipt):
-            recorded = _BackedUp(receipt=await _backup(source, settings, context), sidecars=source.sidecars)
+        if not usable or recorded is None or not await anyio.to_thread.run_sync(is_still_good, recorded.receipt):
+            recorded = None
+        # Before anything is copied: a book that waits for its key has no need of a backup yet.
+        root = source.root if recorded is None else recorded.receipt.root
+        # A backup may hold a key that has never lain beside the source.
+        copied = recorded is not None and recorded.receipt.copied
+        belonging = [
+            one.path for one in (recorded.receipt.files if recorded is not None and copied else source.sidecars)
+        ]
+        unlocked = await unlock(source.files, root, belonging, context)
+        if recorded is None:
+            receipt = await _backup(source, settings, unlocked, context)
+            recorded = _BackedUp(receipt=receipt, sidecars=source.sidecars)
             # A draft was made from the old copy, with its cover.
             await anyio.to_thread.run_sync(journal.put, Step.CONVERT, None)
             await anyio.to_thread.run_sync(journal.put, Step.BACKUP, recorded)
@@ -310,7 +322,10 @@ async def run(source: Source, settings: PipelineSettings, context: StepContext, 
         draft = journal.get(Step.CONVERT, Draft)
         proof = journal.get(Step.VERIFY, Proof)
         if draft is None or not await anyio.to_thread.run_sync(_is_usable, draft, source, book, proof, settings):
-            draft, proof = await convert(source, book, receipt, context, refuse_damage=settings.refuse_damage), None
+            draft, proof = (
+                await convert(source, book, receipt, unlocked.keys, context, refuse_damage=settings.refuse_damage),
+                None,
+            )
             await anyio.to_thread.run_sync(journal.put, Step.CONVERT, draft)
     with meter.of(Step.VERIFY):
         if proof is None or not await anyio.to_thread.run_sync(_is_proved, draft, proof):
@@ -358,7 +373,9 @@ class _Meter:
         self.peak_memory = max(self.peak_memory, usage.peak_memory)
 
 
-async def _backup(source: Source, settings: PipelineSettings, context: StepContext) -> BackupReceipt:
+async def _backup(
+    source: Source, settings: PipelineSettings, unlocked: Unlocked, context: StepContext
+) -> BackupReceipt:
     if settings.backup_dir is None:
         files_as_they_are = tuple(
             CopiedFile(path=file.path, size=file.identity.size, sha256=file.sha256) for file in source.files
@@ -371,6 +388,7 @@ async def _backup(source: Source, settings: PipelineSettings, context: StepConte
         limiter=context.copies,
         ledger=context.ledger,
         report=context.report,
+        extras=unlocked.key_files(),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import insort
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +36,7 @@ _PATTERNS = (
 # What breaks a line, drives a terminal or turns the direction of writing; JSON takes it escaped, without loss.
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
-_secrets: set[str] = set()
+_secrets: list[str] = []  # the longest first: one may be a part of another
 
 
 def keep_secret(value: str) -> None:
@@ -43,12 +44,18 @@ def keep_secret(value: str) -> None:
     if len(value) < 6:
         raise ValueError("a secret of fewer than 6 characters can't be told from ordinary text")
     # Inside a JSON line or a repr it looks different as soon as it holds a quote, a backslash or a line end.
-    _secrets.update({value, json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1], repr(value)[1:-1]})
+    spelled = {value, json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1], repr(value)[1:-1]}
+    for one in spelled.difference(_secrets):
+        insort(_secrets, one, key=_shortness)
+
+
+def _shortness(secret: str) -> int:
+    return -len(secret)
 
 
 def redact(text: str) -> str:
     """Return ``text`` with every secret that we know, and everything that looks like one, replaced by ``[redacted]``."""
-    for secret in sorted(_secrets, key=len, reverse=True):
+    for secret in _secrets:
         text = text.replace(secret, HIDDEN)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)

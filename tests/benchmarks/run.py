@@ -1,6 +1,6 @@
 """How fast is it, compared with what the machine can do? One command each; ratios are measured within one run.
 
-    python tests/benchmarks/run.py speech|peers|long|many|small [--data DIR]
+    python tests/benchmarks/run.py speech|peers|long|many|small|locked [--data DIR]
 
 It needs espeak-ng and ffmpeg (Debian's packages) to make its audio; `peers` also installs m4bmaker and m4b-util from PyPI into
 a virtual environment of their own. The machine should have nothing else to do.
@@ -275,9 +275,70 @@ def run_small() -> None:
     _tell("one minute", median=statistics.median(walls), due="≤ 2.5")
 
 
+def run_locked() -> None:
+    """An AAXC of 10 hours (590 MB): unlocked, copied, proved and published, beside `ffmpeg -c copy`, which proves nothing."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from audible_files import IV, KEY, lock_aaxc, plain_book
+
+    source = _data / "ten-hours-locked"
+    source.mkdir(exist_ok=True)
+    locked = source / "Ten Hours.aaxc"
+    if not locked.exists():
+        plain = plain_book(_data / "ten-hours.m4b", 120.0, rate=44100, channels=2, times=300)
+        lock_aaxc(plain, locked)
+        plain.unlink()
+    (source / "Ten Hours.key").write_text(f"Key={KEY.hex()}\nIV={IV.hex()}\n")
+    parts = json.loads(
+        subprocess.run(
+            [sys.executable, "-c", _PARTS, str(locked), KEY.hex(), IV.hex()], check=True, capture_output=True, text=True
+        ).stdout
+    )
+    speeds = []
+    for _ in range(3):
+        copied = _data / "copied.m4b"
+        command = ["ffmpeg", "-v", "error", "-y", "-audible_key", KEY.hex(), "-audible_iv", IV.hex(), "-i", str(locked)]
+        began = time.monotonic()
+        subprocess.run([*command, "-map", "0:a:0", "-c", "copy", "-movflags", "+faststart", str(copied)], check=True)
+        bare = time.monotonic() - began
+        copied.unlink()
+        found = convert(source)
+        speeds.append(found["samples"] / found["sample_rate"] / found["wall"])
+        _tell("10 hours, locked", speed=speeds[-1], wall=found["wall"], ffmpeg_copy=bare, busy=found["busy"])
+        _tell("  seconds", **found["seconds"])
+        _tell("  memory MiB", **found["memory"])
+    cores = len(os.sched_getaffinity(0))
+    _tell("median", speed=statistics.median(speeds), due="≥ 1500")
+    _tell("by itself, s", **parts)
+    share = parts["proof on one core"] / cores / found["seconds"]["total"]
+    _tell("share of the proof", of_all_cores_time=share)
+
+
+_PARTS = """
+import json, os, sys, tempfile, time
+from aiom4b.engine import copying, mux, probe
+from aiom4b.models import AudibleKey, Chapter
+path, key, iv = sys.argv[1:]
+opened = AudibleKey(key=key, iv=iv)
+audio = probe.examine(path, probe.ProbeLimits(max_file_size=1 << 40)).audio
+each = 5168
+stretches = tuple(range(at, min(at + each, audio.frames)) for at in range(0, audio.frames, each))
+with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as folder:
+    began = time.perf_counter()
+    mux.mux(mux.MuxRequest(
+        folder=folder, name="book.m4b", pieces=(mux.Piece(path=path, packets=audio.frames, ours=False, key=opened),),
+        stretches=stretches, encoder=None, sample_rate=audio.sample_rate, block=audio.samples_per_frame,
+        priming=audio.start_skip, samples=audio.samples, chapters=(Chapter(title="One", start=0),)))
+    writing = time.perf_counter() - began
+began = time.perf_counter()
+part = copying.Part(path=path, first=0, stop=audio.frames, key=opened)
+copying.stretches(copying.CopyRequest(parts=(part,), stretches=tuple(map(len, stretches)), audio=audio))
+print(json.dumps({"writing": writing, "proof on one core": time.perf_counter() - began}))
+"""
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speech", "peers", "long", "many", "small"])
+    parser.add_argument("what", choices=["speech", "peers", "long", "many", "small", "locked"])
     parser.add_argument("--data", type=Path, default=_data, help="where generated audio is kept")
     arguments = parser.parse_args()
     _data = arguments.data

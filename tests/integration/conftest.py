@@ -48,7 +48,7 @@ def house(tmp_path, monkeypatch, engine):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(anyio, "run", portal.call)
     monkeypatch.setattr(context, "WorkerPool", lambda *_, **__: pool)
-    monkeypatch.setattr(redaction, "_secrets", set())
+    monkeypatch.setattr(redaction, "_secrets", [])
     yield place
     structlog.reset_defaults()
 

@@ -33,7 +33,11 @@ def places(tmp_path, monkeypatch):
 def entry(places, name, problem=None):
     (places / "source" / name).mkdir()
     (places / "source" / name / "1.mp3").write_bytes(b"sound")
-    found = snapshot.take(str(places / "source"), name)
+    return known(places, name, problem)
+
+
+def known(places, name, problem=None, beside=()):
+    found = snapshot.take(str(places / "source"), name, beside)
     return SourceEntry(
         name=name,
         digest=found.digest,
@@ -89,3 +93,11 @@ def test_the_source_is_listed_once_however_many_entries_wait_for_their_books(pla
     monkeypatch.setattr(snapshot, "survey", lambda source: surveys.append(source) or survey(source))
     assert care(places, *entries) == (["Emma", "Persuasion", "Sanditon"], [])
     assert len(surveys) <= 2
+
+
+def test_a_voucher_was_taken_away_with_another_book_of_that_name(places):
+    voucher = "Emma-AAX_44_128.voucher"
+    for name in ("Emma.m4b", "Emma-AAX_44_128.aaxc", voucher, "Emma.jpg"):
+        (places / "source" / name).write_bytes(b"something")
+    done = known(places, "Emma.m4b", beside=snapshot.survey(str(places / "source")).entries["Emma.m4b"])
+    assert care(places, done)[0] == ["Emma-AAX_44_128.aaxc", voucher, "Emma.jpg"]

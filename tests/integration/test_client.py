@@ -566,6 +566,25 @@ def test_waiting_survives_a_restart_of_the_service(service, tmp_path):
     assert service.asked_after == [None, "1"]
 
 
+def test_the_bytes_of_a_transfer_are_no_reason_to_look_at_its_job(service):
+    (mine,) = service.jobs = [job("Emma")]
+    ended = []
+    waiter = threading.Thread(
+        target=lambda: ended.extend(
+            following.until_ended(Client(service.path), [dict(mine)], lambda _: None, gone=lambda: None)
+        )
+    )
+    waiter.start()
+    assert service.opened.acquire(timeout=10)
+    eventually(lambda: len(service.requests) == 1)  # how it stands at the start
+    for _ in range(3):
+        service.tell("download.progress", job_id=mine["id"], bytes=1, total=2, bytes_per_second=1)
+        service.tell("job.progress", job_id=mine["id"], status="running", step="download", progress=1.0)
+    service.change(mine, "job.completed", status="completed")
+    waiter.join(10)
+    assert (ended[0]["status"], len(service.requests)) == ("completed", 2)
+
+
 def test_a_question_that_meets_a_service_just_going_is_asked_again(service):
     (mine,) = service.jobs = [job("Emma")]
     path = f"jobs/{mine['id']}"
@@ -627,6 +646,7 @@ def test_events_are_told_line_by_line_away_from_a_terminal(service, monkeypatch)
         thread, answers = _wait_for(service, "watch", *(["--json"] if json_too else []))
         service.tell("job.step", job_id="abcd0111-0", name="Emma", status="running", step="convert", progress=4.0)
         service.tell("job.progress", job_id="abcd0111-0", name="Emma", status="running", step="convert", progress=5.0)
+        service.tell("download.progress", job_id="x", asin="B07EXAMPLE", bytes=5, total=9, bytes_per_second=1)
         service.send(b": sign of life\n\n")
         service.tell("entry.changed", name="Persuasion", state="needs_attention", problem=problem("x.y", "No disc 2."))
         service.tell("entry.changed", name="Sanditon", state=None, problem=None)
@@ -639,17 +659,18 @@ def test_events_are_told_line_by_line_away_from_a_terminal(service, monkeypatch)
         assert answers[0].exit_code == 75
         lines = answers[0].stdout.splitlines()
         if json_too:
-            told = [json.loads(line) for line in lines[:6]]
+            told = [json.loads(line) for line in lines[:7]]
             assert [line["event"] for line in told] == [
                 "job.step",
                 "job.progress",
+                "download.progress",
                 "entry.changed",
                 "entry.changed",
                 "job.failed",
                 "service.paused",
             ]
             assert told[1]["data"]["progress"] == 5.0
-            assert told[5]["id"] == told[0]["id"] + 5
+            assert told[6]["id"] == told[0]["id"] + 6
         else:
             assert [line.split("  ", 1)[1] for line in lines] == [
                 "job.step  convert  Emma  (abcd0111)",

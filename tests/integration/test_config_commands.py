@@ -26,7 +26,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr("aiom4b.config.sources.SYSTEM_FILE", str(tmp_path / "etc" / "aiom4b.toml"))
-    monkeypatch.setattr(redaction, "_secrets", set())
+    monkeypatch.setattr(redaction, "_secrets", [])
 
 
 def run(*words: str):

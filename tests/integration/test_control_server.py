@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 
 import anyio
 import httpx
@@ -25,7 +25,7 @@ from aiom4b.control import guard, listen, server
 from aiom4b.control.lag import Lag
 from aiom4b.control.listen import handed_over, listeners, unix_listener
 from aiom4b.errors import Exit, Fatal, Transient
-from controls import KEY, played, refusal, serving
+from controls import KEY, over_tcp, played, refusal, serving
 
 # --- the Unix socket --------------------------------------------------------------------------------------------------
 
@@ -155,11 +155,6 @@ def test_a_network_socket_from_systemd_needs_a_key_too(monkeypatch):
 # --- TCP --------------------------------------------------------------------------------------------------------------
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
-
-
 def test_an_address_that_is_taken_is_told_and_the_unix_socket_is_closed_again(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         api = ApiSettings(host="127.0.0.1", port=taken.getsockname()[1], key=KEY)
@@ -167,17 +162,6 @@ def test_an_address_that_is_taken_is_told_and_the_unix_socket_is_closed_again(tm
             listeners(str(tmp_path / "s"), api, {})
     assert error.value.code == "api.unusable"
     assert not os.path.lexists(tmp_path / "s")
-
-
-@asynccontextmanager
-async def over_tcp(folder, **api):
-    port = free_port()
-    async with (
-        serving(folder, host="127.0.0.1", port=port, key=KEY, **api) as control,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
-    ):
-        control.port = port
-        yield control, client
 
 
 def tcp(**api):

@@ -491,7 +491,7 @@ def test_tags_in_a_wrong_code_page_do_not_stop_a_book(house):
 
 
 def test_everything_in_the_drop_is_in_the_backup(house):
-    beside = {"notes.pdf": b"%PDF-1.4 notes", "extra/map.png": picture(kind="PNG"), "desc.txt": b"About Emma."}
+    beside = {"notes.odt": b"notes", "extra/map.png": picture(kind="PNG"), "desc.txt": b"About Emma."}
     book, _ = converted(house, house.drop("Emma", tracks(2) | beside))
     for name, data in (tracks(2) | beside).items():
         assert Path(os.path.join(book["backup"], name)).read_bytes() == data

@@ -8,6 +8,7 @@ import os
 import shutil
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate, pairwise
 
 import anyio
 import numpy as np
@@ -176,7 +177,9 @@ def fake(made, folder, pieces, *, hashes=False, **changes):
         path.write_bytes(aac.with_headers(packets, RATE, made.plan.encoder.channels))
         laid.append(mux.Piece(path=str(path), packets=len(packets), ours=True))
     name = os.path.basename(made.draft.book)
+    places = [0, *accumulate(one.packets for one in laid)]
     known = {
+        "stretches": tuple(range(begin, end) for begin, end in pairwise(places)),
         "folder": str(draft_folder),
         "name": name,
         "pieces": tuple(laid),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import anyio
@@ -13,11 +13,13 @@ import anyio
 import factories
 from aiom4b import pipeline
 from aiom4b.config import Settings
+from aiom4b.errors import Transient
+from aiom4b.jobs.desk import Desk
 from aiom4b.jobs.events import Events
-from aiom4b.jobs.job import JobOptions, Kind, Status
+from aiom4b.jobs.job import JobOptions, Kind, Problem, Status
 from aiom4b.jobs.scheduler import Scheduler
 from aiom4b.jobs.store import Store
-from aiom4b.models import Fingerprint
+from aiom4b.models import Fingerprint, Progress, Step
 from aiom4b.pipeline import Finished
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -56,7 +58,7 @@ class Runner:
 
 
 @asynccontextmanager
-async def at_work(folder, runner):
+async def at_work(folder, runner, fetcher=None):
     store = await Store.open(os.path.join(folder, "aiom4b.db"))
     try:
         events = Events(lambda: NOW, store.reserve_event_ids)
@@ -70,6 +72,7 @@ async def at_work(folder, runner):
             lambda: settings,
             clock=lambda: NOW,
             monotonic=lambda: 0.0,
+            fetcher=fetcher,
         )
         job, _ = await store.add(
             kind=Kind.CONVERT,
@@ -80,7 +83,7 @@ async def at_work(folder, runner):
             options=JobOptions(),
             now=NOW,
         )
-        yield SimpleNamespace(store=store, scheduler=scheduler, job=job, settings=settings)
+        yield SimpleNamespace(store=store, events=events, scheduler=scheduler, job=job, settings=settings)
         events.close()
     finally:
         await store.close()
@@ -210,5 +213,134 @@ def test_a_job_that_is_cancelled_the_moment_its_book_appears_in_the_library_is_c
             assert job.status is Status.COMPLETED
             assert await asked[0] is None
             assert os.listdir(tmp_path / ".aiom4b" / "work") == []
+
+    anyio.run(scene)
+
+
+async def wanted(scene, asin="B00AIOM4B1"):
+    """Queue the download of a title, in place of the book."""
+    await scene.store.update(scene.job.id, NOW, status=Status.CANCELLED)
+    scene.job, _ = await scene.store.add(
+        kind=Kind.DOWNLOAD,
+        name="Emma",
+        folders=("/library/.aiom4b/downloads/" + asin,),
+        entry=None,
+        fingerprint=None,
+        options=JobOptions(),
+        now=NOW,
+        asin=asin,
+    )
+
+
+def test_a_download_without_anybody_to_fetch_it_fails_plainly(tmp_path):
+    async def scene():
+        async with at_work(tmp_path, Runner(tmp_path)) as one:
+            await wanted(one)
+            job = await worked_off(one)
+            assert (job.status, job.error.code) == (Status.FAILED, "audible.no_account")
+
+    anyio.run(scene)
+
+
+def test_a_download_ends_with_its_folder_and_its_events_name_the_title(tmp_path):
+    class Fetcher:
+        async def fetch(self, job, report):
+            for done in (0, 500, 1000):
+                report(Progress(step=Step.DOWNLOAD, done=done, total=1000))
+            return "/library/.aiom4b/downloads/" + job.asin
+
+    async def scene():
+        async with at_work(tmp_path, Runner(tmp_path), Fetcher()) as one:
+            await wanted(one)
+            events = one.events.since(None)
+            job = await worked_off(one)
+            assert (job.status, job.step, job.progress) == (Status.COMPLETED, Step.DOWNLOAD, 100.0)
+            assert (job.output, job.book, job.backup) == (job.folders[0], None, None)
+            assert (await anext(events)).data["asin"] == "B00AIOM4B1"
+            assert Step.DOWNLOAD in one.scheduler.totals.wall_seconds
+
+    anyio.run(scene)
+
+
+def test_what_says_when_to_come_again_waits_that_long_and_is_told_once(tmp_path):
+    class Refusing:
+        async def fetch(self, job, report):
+            raise Transient("audible.budget", "Not today.", remedy="Wait.", later=timedelta(hours=7))
+
+    async def scene():
+        async with at_work(tmp_path, Runner(tmp_path), Refusing()) as one:
+            await wanted(one)
+            for _ in range(3):
+                job = await worked_off(one)
+                assert (job.status, job.attempts) == (Status.WAITING, 0)
+                assert job.not_before == NOW + timedelta(hours=7)
+                await one.store.update(job.id, NOW, not_before=NOW)
+            lines = [line.event for line in await one.store.log(job.id)]
+            assert lines == ["job.started", "job.waiting"]
+
+    anyio.run(scene)
+
+
+def test_a_pause_puts_downloads_back_and_lets_books_stand_still(tmp_path):
+    class Endless(Runner):
+        async def make(self, job, source, report, *, again):
+            await anyio.sleep_forever()
+
+        async def fetch(self, job, report):
+            report(Progress(step=Step.DOWNLOAD, done=500, total=1000))
+            await anyio.sleep_forever()
+
+    async def scene():
+        runner = Endless(tmp_path)
+        async with at_work(tmp_path, runner, runner) as one:
+            book = one.job
+            await wanted(one)
+            await one.store.update(book.id, NOW, status=Status.QUEUED)
+            with anyio.fail_after(20):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(one.scheduler.run)
+                    while one.scheduler.running < 2:  # noqa: ASYNC110 - nothing tells when the claim is through
+                        await anyio.sleep(0.001)
+                    await anyio.wait_all_tasks_blocked()
+                    await one.scheduler.pause()
+                    while one.scheduler.running > 1:  # noqa: ASYNC110 - nor when it is put back
+                        await anyio.sleep(0.001)
+                    job = await one.store.job(one.job.id)
+                    assert (job.status, job.attempts, job.progress) == (Status.QUEUED, 0, 50.0)
+                    assert (await one.store.job(book.id)).status is Status.RUNNING
+                    await one.scheduler.resume()
+                    while one.scheduler.running < 2:  # noqa: ASYNC110 - as above
+                        await anyio.sleep(0.001)
+                    group.cancel_scope.cancel()
+
+    anyio.run(scene)
+
+
+def test_what_waits_for_a_key_is_taken_up_when_one_may_have_come_and_nothing_else_is(tmp_path):
+    async def scene():
+        async with at_work(tmp_path, Runner(tmp_path)) as one:
+            desk = Desk(one.store, one.events, None, one.scheduler, clock=lambda: NOW)
+            later = NOW + timedelta(minutes=10)
+            found = {}
+            for code in ("audible.key_missing", "audible.key_wrong", "space.full"):
+                job, _ = await one.store.add(
+                    kind=Kind.CONVERT,
+                    name=code,
+                    folders=(code,),
+                    entry=None,
+                    fingerprint=None,
+                    options=JobOptions(),
+                    now=NOW,
+                )
+                problem = Problem(code=code, message="Waits.", remedy="Help.")
+                await one.store.update(job.id, NOW, status=Status.WAITING, error=problem, not_before=later)
+                found[code] = job.id
+            await desk.look_for_keys()
+            standing = {code: (await one.store.job(job)).status for code, job in found.items()}
+            assert standing == {
+                "audible.key_missing": Status.QUEUED,
+                "audible.key_wrong": Status.QUEUED,
+                "space.full": Status.WAITING,
+            }
 
     anyio.run(scene)

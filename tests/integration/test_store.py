@@ -812,7 +812,7 @@ def test_damage_found_in_the_middle_stops_the_service_so_that_it_starts_anew(tmp
 def test_a_newer_database_is_refused_and_left_as_it_is(tmp_path, monkeypatch):
     newer = tmp_path / "migrations"
     shutil.copytree(opening.MIGRATIONS, newer, ignore=shutil.ignore_patterns("__pycache__"))
-    (newer / "0002_more.py").write_text(
+    (newer / "0003_more.py").write_text(
         "def up(migrator, database):\n    database.execute_sql('CREATE TABLE more (x)')\n"
     )
     place = tmp_path / "state"
@@ -829,7 +829,7 @@ def test_a_newer_database_is_refused_and_left_as_it_is(tmp_path, monkeypatch):
     with pytest.raises(Fatal) as caught:
         anyio.run(run)
     assert (caught.value.code, caught.value.exit) == ("database.newer", Exit.CONFIGURATION)
-    assert "0002_more" in caught.value.reason
+    assert "0003_more" in caught.value.reason
     assert (place / "aiom4b.db").read_bytes() == before
 
 
@@ -845,7 +845,7 @@ def test_an_older_database_is_brought_up_to_date_and_keeps_its_rows(tmp_path, mo
     anyio.run(run, 1)
     shutil.copytree(opening.MIGRATIONS, newer, ignore=shutil.ignore_patterns("__pycache__"))
     # What SQLite asks for where ALTER TABLE is not enough: with foreign keys on, the logs would go with the old table.
-    (newer / "0002_rebuilt.py").write_text(
+    (newer / "0003_rebuilt.py").write_text(
         "def up(migrator, database):\n"
         "    old = database.execute_sql(\"SELECT sql FROM sqlite_master WHERE name = 'job'\").fetchone()[0]\n"
         "    database.execute_sql(old.replace('TABLE job', 'TABLE job_new'))\n"
@@ -860,7 +860,7 @@ def test_an_older_database_is_brought_up_to_date_and_keeps_its_rows(tmp_path, mo
 def test_a_migration_that_fails_changes_nothing(tmp_path, monkeypatch):
     broken = tmp_path / "migrations"
     shutil.copytree(opening.MIGRATIONS, broken, ignore=shutil.ignore_patterns("__pycache__"))
-    (broken / "0002_broken.py").write_text(
+    (broken / "0003_broken.py").write_text(
         "def up(migrator, database):\n"
         "    database.execute_sql('CREATE TABLE more (x)')\n"
         "    database.execute_sql('nonsense')\n"

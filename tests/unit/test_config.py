@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import traceback
 from pathlib import Path
 
 import pytest
 
 from aiom4b import config
+from aiom4b.app.reload import merged
 from aiom4b.config import InvalidSettings, directory_problems, load, load_with_origins
 from aiom4b.errors import Exit, Fatal
 
@@ -232,8 +234,10 @@ def test_a_setting_in_the_wrong_table_is_shown_its_own(tmp_path):
 
 
 def test_the_value_of_an_unknown_name_is_never_shown(monkeypatch):
-    monkeypatch.setenv("AIOM4B_AUDIBLE__PASSWORD", "canary")
-    assert problems() == ["AIOM4B_AUDIBLE__PASSWORD: audible is not a setting"]
+    monkeypatch.setenv("AIOM4B_AUDIBLE__PASWORD", "canary")
+    assert problems() == [
+        "AIOM4B_AUDIBLE__PASWORD: audible.pasword is not a setting; did you mean audible.password?",
+    ]
 
 
 def test_a_file_that_was_named_must_exist(tmp_path, monkeypatch):
@@ -345,3 +349,93 @@ def test_the_key_of_the_interface_is_never_shown():
 def test_origins_may_be_listed_in_one_environment_variable(monkeypatch):
     monkeypatch.setenv("AIOM4B_API__CORS_ORIGINS", "https://a.example, https://b.example")
     assert load(None, {}).api.cors_origins == ("https://a.example", "https://b.example")
+
+
+# --- Audible ----------------------------------------------------------------------------------------------------------
+
+
+def test_secrets_of_audible_come_from_credentials_too(tmp_path, monkeypatch):
+    (tmp_path / "audible.password").write_text("correct horse battery\n")
+    (tmp_path / "audible.activation_bytes").write_text("1A2B3C4D\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    loaded = load_with_origins(None, {})
+    assert loaded.settings.audible.password.get_secret_value() == "correct horse battery"
+    assert loaded.settings.audible.activation_bytes.get_secret_value() == "1a2b3c4d"
+    assert loaded.origins["audible.password"] == str(tmp_path / "audible.password")
+    shown = config.flattened(loaded.settings)
+    assert (shown["audible.password"], shown["audible.activation_bytes"]) == ("**********", "**********")
+    assert "horse" not in repr(loaded)
+    assert "1a2b3c4d" not in repr(loaded)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("activation_bytes", "1a2b3c4", "should be 8 hex digits; it is not shown"),
+        ("activation_bytes", "1a2b3c4z", "should be 8 hex digits; it is not shown"),
+        ("activation_bytes", "1a2b3c4d1a2b3c4d", "should be 8 hex digits; it is not shown"),
+        ("activation_bytes", "0x1a2b3c4d", "should be 8 hex digits; it is not shown"),
+        ("activation_bytes", 98765432, "should be 8 hex digits in quotes; it is not shown"),
+        ("activation_bytes", ["1a2b3c4z"], "should be a valid string; it is not shown"),
+        ("password", "sevenup", "should have at least 8 characters; it is not shown"),
+        ("password", "caf\udce9-caf\udce9", "should be UTF-8; it is not shown"),
+        ("password", 1234567890, "should be a valid string; it is not shown"),
+    ],
+)
+def test_a_secret_of_audible_that_makes_no_sense_is_refused_without_being_shown(key, value, reason):
+    with pytest.raises(InvalidSettings) as caught:
+        load(None, {"audible": {key: value}})
+    [problem] = caught.value.problems
+    assert str(problem).startswith(f"command line: audible.{key} {reason.removesuffix('; it is not shown')}")
+    assert problem.reason.endswith("; it is not shown")
+    told = "".join(traceback.format_exception(caught.value))
+    secret = value[0] if isinstance(value, list) else str(value)
+    assert secret not in told
+
+
+def test_a_table_that_may_hold_a_secret_is_not_shown_either(monkeypatch):
+    monkeypatch.setenv("AIOM4B_AUDIBLE", '{"password": "canary"}')
+    assert problems() == ["AIOM4B_AUDIBLE: audible is a table with settings of its own, so it can't be not shown"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("auto_download", "yes"),
+        ("sync_hours", -1),
+        ("sync_hours", True),
+        ("sync_hours", 0.0001),
+        ("sync_hours", 0.24),
+        ("full_sync_days", 0),
+        ("daily_licences", 0),
+        ("daily_licences", 1001),
+        ("transfers", 6),
+        ("transfers", 0),
+        ("quality", "extreme"),
+    ],
+)
+def test_a_setting_of_audible_that_makes_no_sense_is_refused_with_itself(key, value):
+    (problem,) = problems(None, {"audible": {key: value}})
+    assert problem.startswith(f"command line: audible.{key} should be ")
+    assert problem.endswith(f"; it is {value!r}")
+
+
+def test_a_library_is_asked_every_quarter_of_an_hour_at_most():
+    assert [load(None, {"audible": {"sync_hours": hours}}).audible.sync_hours for hours in (0, 0.25)] == [0, 0.25]
+
+
+# --- new settings -----------------------------------------------------------------------------------------------------
+
+
+def test_new_settings_of_audible_are_in_force_at_once_but_the_password():
+    old = load(None, {"audible": {"password": "the old password", "transfers": 5}, "api": {"key": "x" * 16}})
+    table = {"password": "the new password", "transfers": 2, "activation_bytes": "1a2b3c4d"}
+    new = load(None, {"audible": table, "api": {"key": "y" * 16}})
+    settings, changed, waiting = merged(old, new)
+    assert (settings.audible.transfers, settings.audible.activation_bytes) == (2, new.audible.activation_bytes)
+    assert changed == ("audible.transfers", "audible.activation_bytes")
+    assert (settings.api, settings.audible.password) == (old.api, old.audible.password)
+    assert waiting == ("api.key", "audible.password")
+    assert merged(old, old) == (old, (), ())
+    other = load(None, {"audible": table | {"activation_bytes": "1a2b3c4e"}, "api": {"key": "y" * 16}})
+    assert merged(new, other)[1] == ("audible.activation_bytes",)

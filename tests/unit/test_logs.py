@@ -27,7 +27,7 @@ def quiet(monkeypatch):
     for name in ("JOURNAL_STREAM", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(redaction, "_secrets", set())
+    monkeypatch.setattr(redaction, "_secrets", [])
     yield
     structlog.reset_defaults()
     root.handlers[:], level, ours_level = before

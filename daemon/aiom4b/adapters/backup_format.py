@@ -80,6 +80,11 @@ def stored_path(path: str) -> str:
     return path + "_" if _RESERVED.fullmatch(path) else path
 
 
+def holds_key(path: str) -> bool:
+    """Whether a file is one that opens an Audible book: then every copy of it is readable by its owner only."""
+    return path.lower().endswith((".voucher", ".key"))
+
+
 def set_name(folder: str, now: datetime, taken: Container[str]) -> str:
     """Return the name of a new set: ``{folder}_{YYYYMMDD_HHMMSS}`` in UTC, with ``_2`` and on when that is taken.
 

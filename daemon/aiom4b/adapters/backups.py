@@ -14,6 +14,7 @@ from aiom4b.adapters.backup_format import (
     MANIFEST,
     SUMS,
     BackupSet,
+    holds_key,
     manifest,
     parse_manifest,
     set_name,
@@ -221,7 +222,14 @@ def restore_set(path: str, target: str, *, on_bytes: Callable[[int], None] = unh
         make_directories(os.path.dirname(destination))
         source = os.path.join(path, stored_path(file.path))
         try:
-            copy_verified(source, destination, sha256=file.sha256, mtime_ns=file.mtime_ns, on_bytes=on_bytes)
+            copy_verified(
+                source,
+                destination,
+                sha256=file.sha256,
+                mtime_ns=file.mtime_ns,
+                private=holds_key(file.path),
+                on_bytes=on_bytes,
+            )
         except FileExistsError as error:
             raise _in_the_way(destination) from error
     return tuple(os.path.join(target, file.path) for file in made.files)

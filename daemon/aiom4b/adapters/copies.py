@@ -31,7 +31,7 @@ class Copy:
     """A copy to be made.
 
     ``expected`` and ``sha256`` say which file and which content the source must still be; None when that is not known.
-    ``mtime_ns`` is the copy's, None for the source's own.
+    ``mtime_ns`` is the copy's, None for the source's own. A ``private`` copy is for its owner's eyes alone: it holds a key.
     """
 
     source: Name
@@ -39,6 +39,7 @@ class Copy:
     expected: FileIdentity | None = None
     sha256: Sha256 | None = None
     mtime_ns: int | None = None
+    private: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ def copy_verified(
     expected: FileIdentity | None = None,
     sha256: Sha256 | None = None,
     mtime_ns: int | None = None,
+    private: bool = False,
     on_bytes: Callable[[int], None] = unheard,
 ) -> Copied:
     """Copy one file so that ``destination`` appears whole, proved and durable, or not at all; arguments as in `Copy`.
@@ -65,7 +67,14 @@ def copy_verified(
     """
     temporary = temporary_beside(destination)
     try:
-        copy = Copy(source=source, destination=temporary, expected=expected, sha256=sha256, mtime_ns=mtime_ns)
+        copy = Copy(
+            source=source,
+            destination=temporary,
+            expected=expected,
+            sha256=sha256,
+            mtime_ns=mtime_ns,
+            private=private,
+        )
         with ExitStack() as descriptors:
             (copied,) = _copied([copy], descriptors, on_bytes)
             publish(temporary, destination)  # while it is open: `files.sweep` must not take it for a dead process's
@@ -95,7 +104,7 @@ def _copied(copies: Sequence[Copy], descriptors: ExitStack, on_bytes: Callable[[
     written: list[tuple[Copy, int, Copied]] = []
     for copy in copies:
         with translated(copy.destination, "writing"):
-            descriptor = create(copy.destination)
+            descriptor = create(copy.destination, 0o600 if copy.private else 0o666)
         descriptors.callback(os.close, descriptor)
         written.append((copy, descriptor, _fill(copy, descriptor, buffer, on_bytes)))
     for copy, descriptor, _ in written:

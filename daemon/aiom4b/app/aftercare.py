@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -64,12 +65,15 @@ class Aftercare:
                 return
             survey = await anyio.to_thread.run_sync(snapshot.survey, source)
             self._told = {name: digest for name, digest in self._told.items() if name in survey.entries}
+            owners = Counter(name for beside in survey.entries.values() for name in beside)
             for entry in done:
                 beside = survey.entries.get(entry.name)
                 if beside is not None:
-                    await self._care(source, entry, beside)
+                    # What goes with another entry as well stays for that one: it may hold its key.
+                    own = [name for name in beside if owners[name] == 1]
+                    await self._care(source, entry, beside, own)
 
-    async def _care(self, source: str, entry: SourceEntry, beside: Sequence[Name]) -> None:
+    async def _care(self, source: str, entry: SourceEntry, beside: Sequence[Name], own: Sequence[Name]) -> None:
         settings = self._settings()
         library = settings.paths.library
         assert library is not None
@@ -90,7 +94,7 @@ class Aftercare:
                 books=[os.path.join(library, record.book) for record in made],
                 sets=[record.backup.root for record in made if record.backup.copied],
                 archive=settings.paths.archive,
-                beside=[os.path.join(source, name) for name in beside],
+                beside=[os.path.join(source, name) for name in own],
             )
             self._told[entry.name] = entry.digest
         except Aiom4bError as error:

@@ -14,6 +14,7 @@ import structlog
 
 from aiom4b import pipeline
 from aiom4b.adapters import files
+from aiom4b.app.keyring import SettledKeys
 from aiom4b.config import Settings
 from aiom4b.engine.pool import Rank
 from aiom4b.errors import Aiom4bError
@@ -76,7 +77,7 @@ class _Conversion:
     """One call of ``convert_all``: what its books share."""
 
     def __init__(self, settings: Settings, *, order: OrderChoice, again: bool, observer: Observer) -> None:
-        self.resources = Resources.of(settings.encode.workers)
+        self.resources = Resources.of(settings.encode.workers, SettledKeys(settings))
         self._pipeline = PipelineSettings.of(settings, order, again=again)
         self._examine = ExamineSettings.of(settings, order)
         self._slots = anyio.CapacityLimiter(settings.jobs.max_concurrent)

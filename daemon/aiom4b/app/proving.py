@@ -10,6 +10,7 @@ import anyio.to_thread
 
 from aiom4b.adapters import backups, files, records, tags
 from aiom4b.adapters.records import Record
+from aiom4b.app.keyring import SettledKeys
 from aiom4b.config import Settings
 from aiom4b.engine.inspect import BookFacts
 from aiom4b.engine.pool import Rank
@@ -49,7 +50,7 @@ async def verify_book(book: str, backup_dir: str | None, settings: Settings) -> 
             path=path,
             exit=Exit.NOT_FOUND,
         )
-    resources = Resources.of(settings.encode.workers)
+    resources = Resources.of(settings.encode.workers, SettledKeys(settings))
     try:
         context = resources.context(os.path.dirname(path), Rank(), lambda _: None)
         record = await _record_of(path, context)

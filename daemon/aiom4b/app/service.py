@@ -17,6 +17,8 @@ import anyio.to_thread
 import structlog
 
 from aiom4b import logs, pipeline
+from aiom4b.account.account import Account
+from aiom4b.account.keys import Keys
 from aiom4b.adapters import files, volumes
 from aiom4b.app.aftercare import Aftercare
 from aiom4b.app.claims import claimed
@@ -31,12 +33,13 @@ from aiom4b.intake.inbox import Inbox
 from aiom4b.jobs import retention
 from aiom4b.jobs.admission import Accepted, Admission
 from aiom4b.jobs.desk import Desk
-from aiom4b.jobs.events import Events
-from aiom4b.jobs.job import EntryState, JobId, Problem, SourceEntry, Status
+from aiom4b.jobs.events import Event, Events
+from aiom4b.jobs.job import EntryState, Job, JobId, Kind, Problem, SourceEntry, Status
 from aiom4b.jobs.runner import EXAMINING, Runner
 from aiom4b.jobs.scheduler import Scheduler
 from aiom4b.jobs.store import Store
-from aiom4b.models import Name, OrderChoice, Source, now
+from aiom4b.jobs.title import Asin
+from aiom4b.models import Metadata, Name, OrderChoice, Source, now
 from aiom4b.steps.context import Resources
 from aiom4b.steps.examine import Finding
 from aiom4b.systemd import Notifier
@@ -45,6 +48,9 @@ DATABASE = "aiom4b.db"
 _HOUSEKEEPING_SECONDS = 3600.0
 _STATUS_SECONDS = 1.0
 _CLOSING_SECONDS = 3.0
+
+_KEYS_MAY_HAVE_COME = ("account.signed_in", "service.reloaded")
+_DOING = {Kind.CONVERT: "converting", Kind.DOWNLOAD: "downloading"}
 
 log = structlog.get_logger()
 
@@ -160,10 +166,22 @@ class _Life:
         self._settings = settings
         self._store = store
         self._notifier = notifier
-        self._resources = Resources.of(settings.encode.workers)
-        self._runner = Runner(self._resources, lambda: self._settings)
+        keys = Keys(lambda: self._settings)
+        self._resources = Resources.of(settings.encode.workers, keys)
+        self._runner = Runner(self._resources, lambda: self._settings, known=self._known)
         self._events = Events(now, store.reserve_event_ids)
         self._admission = Admission(store, self._events, self._runner, lambda: self._settings, clock=now)
+        self._account = Account(
+            store,
+            self._events,
+            self._admission,
+            self._runner,
+            lambda: self._settings,
+            keys=keys,
+            requeue=self._requeue,
+            looked=self._looked,
+            clock=now,
+        )
         self._scheduler = Scheduler(
             store,
             self._events,
@@ -172,6 +190,7 @@ class _Life:
             lambda: self._settings,
             clock=now,
             monotonic=time.monotonic,
+            fetcher=self._account.fetcher,
         )
         self._desk = Desk(store, self._events, self._runner, self._scheduler, clock=now)
         self._aftercare = Aftercare(store, self._events, lambda: self._settings)
@@ -192,6 +211,7 @@ class _Life:
                 admission=self._admission,
                 desk=self._desk,
                 events=self._events,
+                account=self._account,
                 settings=lambda: self._settings,
                 health=self._health,
                 scan=self._inbox.scan,
@@ -229,7 +249,9 @@ class _Life:
             work.start_soon(self._scheduler.run, name="scheduler")
             await work.start(self._inbox.run, name="inbox")
             work.start_soon(self._keep_house, name="housekeeping")
+            work.start_soon(self._look_for_keys, name="keys")
             work.start_soon(self._aftercare.run, name="aftercare")
+            work.start_soon(self._account.run, name="account")
             work.start_soon(self._tell_status, name="status line")
             work.start_soon(self._feed_watchdog, name="watchdog")
             self._notifier.ready()
@@ -269,6 +291,16 @@ class _Life:
 
     async def _examine(self, path: str) -> tuple[Finding, ...]:
         return await self._runner.examine([path], order=OrderChoice.AUTO, merge=False, rank=EXAMINING)
+
+    async def _known(self, asin: str) -> Metadata | None:
+        title = await self._store.title(Asin(asin))
+        return None if title is None else title.facts.metadata
+
+    async def _looked(self) -> None:
+        await self._inbox.quiet()
+
+    async def _requeue(self, job_id: JobId) -> Job:
+        return await self._desk.retry(job_id)
 
     async def _reload(self) -> Reloaded:
         """Read the settings anew and put in force what can be; raises InvalidSettings and keeps the old ones else."""
@@ -328,6 +360,13 @@ class _Life:
             log.error("service.not_reloaded", code=error.code, reason=error.reason, remedy=error.remedy)
         self._notifier.ready()
 
+    async def _look_for_keys(self) -> None:
+        """Let locked books look for their keys again when there may be a new one."""
+        async for event in self._events.since(None):
+            if isinstance(event, Event) and event.event in _KEYS_MAY_HAVE_COME:
+                with suppress(Transient):  # the database is busy or its disk fails: they look by themselves, only later
+                    await self._desk.look_for_keys()
+
     async def _keep_house(self) -> None:
         """Once an hour, forget what is too old; whatever hinders that is told, and tried again."""
         while True:
@@ -371,7 +410,8 @@ class _Life:
     async def _status_line(self) -> str:
         counts = await self._store.counts()
         working = [
-            f"converting “{files.displayable(job.name)}” {job.progress:.0f} %" for job in self._scheduler.in_work()
+            f"{_DOING[job.kind]} “{files.displayable(job.name)}” {job.progress:.0f} %"
+            for job in self._scheduler.in_work()
         ]
         waiting = [
             f"{counts[status]} {status}" for status in (Status.QUEUED, Status.WAITING, Status.FAILED) if counts[status]

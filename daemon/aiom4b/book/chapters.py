@@ -16,6 +16,8 @@ MAX_TITLE = 300
 """Characters of a title that players were seen to read whole."""
 _FORGIVEN_SECONDS = 1
 """Lists round; a mark so far beyond the end still describes this book."""
+_LENGTH_US = 2_000_000
+"""Microseconds by which a list that tells the recording's length may miss it; another edition differs by more."""
 _PULLED_SECONDS = 5
 """A first chapter that begins later leaves something before it that is heard as a chapter of its own."""
 
@@ -104,6 +106,12 @@ def _listed(book: _Book, lists: Sequence[ChapterList]) -> tuple[_Marks, str]:
         if place is None:
             return [], f"it describes {clean_title(one.file or '')}, which is not there"
         after, end = (book.starts[place], book.end(place)) if one.file is not None else (0, book.total)
+        told = one.length_us
+        if (
+            told is not None
+            and abs(told * book.sample_rate - (end - after) * 1_000_000) > _LENGTH_US * book.sample_rate
+        ):
+            return [], f"it is for a recording of {told / 60e6:.1f} minutes"
         last = book.at(max(mark.start_us for mark in one.marks), after)
         if last > end + _FORGIVEN_SECONDS * book.sample_rate:
             return [], "it is longer than the audio"

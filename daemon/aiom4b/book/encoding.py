@@ -33,13 +33,23 @@ class EncodeWishes:
 
 
 def method(audio: Sequence[AudioFacts], wishes: EncodeWishes) -> Method:
-    """Copy AAC that needs no joining, or that can be joined as it is; encode everything else."""
+    """Copy AAC that needs no joining, or that can be joined as it is; encode everything else.
+
+    What Audible locked is only ever copied: raises NeedsAttention ``audible.not_joinable`` where that can't be.
+    """
+    locked = any(facts.lock is not None for facts in audio)
+    if locked and len({(one.codec, one.decoder_config, one.sample_rate, one.samples_per_frame) for one in audio}) > 1:
+        raise NeedsAttention(
+            "audible.not_joinable",
+            "The files are coded differently, and files that Audible locked are never encoded again.",
+            remedy="Drop each of them in a folder of its own, or download all parts in the same quality.",
+        )
     if any(facts.codec is not Codec.AAC for facts in audio):
         return Method.ENCODE
     if len(audio) == 1:
         return Method.COPY
     alike = len({(facts.decoder_config, facts.sample_rate, facts.samples_per_frame) for facts in audio}) == 1
-    return Method.COPY if alike and wishes.copy_aac else Method.ENCODE
+    return Method.COPY if alike and (wishes.copy_aac or locked) else Method.ENCODE
 
 
 def encoder(audio: Sequence[AudioFacts], wishes: EncodeWishes) -> Encoder:

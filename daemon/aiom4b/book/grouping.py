@@ -32,6 +32,8 @@ def books(files: Sequence[SourceFile]) -> tuple[tuple[int, ...], ...]:
 
     - A folder without sub-folders is one book. Only finished books in it (AAC named ``.m4b``) stand for themselves: they
       never join MP3s beside them, which they may well have been made of, and are told apart by their albums if all have one.
+    - What Audible locked is a book by itself, each file: two parts of a play may be two works, and as AAX and as AAXC one
+      title would play twice. Whoever knows better merges them.
     - Sub-folders are one book if their albums are the same (disc numbers aside), or if their names count discs or parts of
       the same thing: ``CD1``, ``Emma - Disc 2``, ``Teil 3``, ``04``. Discs stay together whatever their albums say (each
       was looked up for itself); parts and bare numbers don't if every one has an album of its own.
@@ -47,6 +49,8 @@ def books(files: Sequence[SourceFile]) -> tuple[tuple[int, ...], ...]:
             album=() if albums[file.tags.album] in _NO_ALBUMS else albums[file.tags.album],
             finished=file.audio.codec is Codec.AAC and file.path.casefold().endswith(".m4b"),
         )
+        if file.audio.lock is None
+        else _Look(album=(file.path,), finished=True)
         for file in files
     }
     groups = [natural(group) for group in _books_in("", natural(looks), looks)]

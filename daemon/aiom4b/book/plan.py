@@ -14,6 +14,7 @@ from aiom4b.models import (
     BookId,
     BookPlan,
     CoverChoice,
+    Document,
     Encoder,
     Method,
     Name,
@@ -25,7 +26,8 @@ from aiom4b.models import (
     Timeline,
 )
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
+_NUMBER_BYTES = len(" (999).pdf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,20 +58,21 @@ def plan(source: Source, wishes: Wishes) -> BookPlan:
         )
         excess = line.samples - sum(facts.samples for facts in audio)
         if excess:
+            locked = any(facts.lock is not None for facts in audio)
+            way_out = "" if locked else '; encode.aac_join = "encode" avoids it'
             warnings.append(
                 f"Joining {len(audio)} AAC files without encoding them again keeps {1000 * excess / first.sample_rate:.0f} ms"
-                ' of padding between them; encode.aac_join = "encode" avoids it.'
+                f" of padding between them{way_out}."
             )
-        frames = packets
     else:
         encoder = encoding.encoder(audio, wishes.encode)
         line = timeline.lay_out(audio, playing.files, encoder.sample_rate, encoder.channels)
-        frames = encoding.segment_frames(line.samples, encoder.sample_rate)
         packets = -(-line.samples // FRAME_SAMPLES) + 1
     known, doubts = metadata.merge(source, playing)
     warnings += doubts
     found, origin, doubts = chapters.decide(source, playing, timeline.starts(line), line.samples, line.sample_rate)
     warnings += doubts
+    target = naming.target(known, wishes.template) if wishes.output is None else naming.as_asked(wishes.output)
     draft = BookPlan(
         id=BookId(""),
         fingerprint=source.fingerprint,
@@ -77,15 +80,16 @@ def plan(source: Source, wishes: Wishes) -> BookPlan:
         order=playing,
         timeline=line,
         encoder=encoder,
-        segment_frames=frames,
+        segment_frames=encoding.segment_frames(line.samples, encoder.sample_rate),
         packets=packets,
         chapters=found,
         chapters_from=origin,
         metadata=known,
         cover=_cover(source, playing.files),
-        target=naming.target(known, wishes.template) if wishes.output is None else naming.as_asked(wishes.output),
+        target=target,
         write_metadata_json=wishes.metadata_json == "always"
         or (wishes.metadata_json == "auto" and metadata.needs_metadata_json(known)),
+        documents=_documents(source, _stem(target)),
         warnings=tuple(dict.fromkeys(warnings)),
     )
     return replace(draft, id=_identity(draft, [source.files[index].sha256 for index in playing.files]))
@@ -103,7 +107,9 @@ def _copied(source: Source, playing: tuple[int, ...]) -> tuple[Timeline, int]:
     by_index = dict(zip(playing, whole, strict=True))
     ordered = [by_index[index] for index in range(len(source.files))]
     line = timeline.lay_out(ordered, playing, audio[0].sample_rate, audio[0].channels)
-    return line, sum(facts.frames for facts in audio)
+    # Packets of which nothing is presented have no place in the book, or the last one would have to last less than nothing.
+    unheard = audio[-1].end_discard // audio[-1].samples_per_frame
+    return line, sum(facts.frames for facts in audio) - unheard
 
 
 def _cover(source: Source, playing: tuple[int, ...]) -> CoverChoice | None:
@@ -112,8 +118,8 @@ def _cover(source: Source, playing: tuple[int, ...]) -> CoverChoice | None:
         (sidecar for sidecar in source.sidecars if sidecar.kind is SidecarKind.COVER),
         key=lambda one: (
             one.path.count("/"),
-            not _stem(one.path).startswith("cover"),
-            not _stem(one.path).startswith(("folder", "front")),
+            not _stem(one.path).lower().startswith("cover"),
+            not _stem(one.path).lower().startswith(("folder", "front")),
             one.path,
         ),
     )
@@ -126,8 +132,23 @@ def _cover(source: Source, playing: tuple[int, ...]) -> CoverChoice | None:
     return None
 
 
+def _documents(source: Source, stem: str) -> tuple[Document, ...]:
+    """Name a companion PDF and a listener's annotations after the book; of several PDFs each keeps its own name as well."""
+    kept = [one.path for one in source.sidecars if one.kind is SidecarKind.DOCUMENT]
+    notes = [one.path for one in source.sidecars if one.kind is SidecarKind.ANNOTATIONS]
+    documents: dict[str, Document] = {}
+    for path in kept:
+        name = stem if len(kept) == 1 else naming.clean_name(f"{stem} - {_stem(path)}", reserve=_NUMBER_BYTES)
+        shown, number = name, 1
+        while shown.casefold() in documents:
+            number += 1
+            shown = f"{name} ({number})"
+        documents[shown.casefold()] = Document(path=path, name=f"{shown}.pdf")
+    return (*documents.values(), *(Document(path=path, name=f"{stem}.annotations.json") for path in notes[:1]))
+
+
 def _stem(path: str) -> str:
-    return path.rpartition("/")[2].rpartition(".")[0].lower()
+    return path.rpartition("/")[2].rpartition(".")[0]
 
 
 def _identity(plan_without_id: BookPlan, contents: Sequence[Sha256]) -> BookId:

@@ -22,6 +22,8 @@ Document = dict[str, Any]
 
 TIMEOUT = 30.0
 """Seconds that the service may be silent within an answer. It answers in milliseconds, also when all cores are busy."""
+ERRAND_TIMEOUT = 300.0
+"""The same where the service has to ask Audible first, which may take a minute and be tried again."""
 STREAM_TIMEOUT = 60.0
 """Seconds that a stream of events may be silent: the service sends a sign of life at least every 15."""
 PAGE = 500
@@ -100,13 +102,13 @@ class Client:
                 raise
             return None
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Document:
-        """Send a command below ``/api/v1`` and return what it says."""
-        return self._ask("POST", path, body)
+    def post(self, path: str, body: Mapping[str, Any] | None = None, *, errand: bool = False) -> Document:
+        """Send a command below ``/api/v1`` and return what it says; an errand is given minutes."""
+        return self._ask("POST", path, body, errand=errand)
 
-    def delete(self, path: str) -> Document:
-        """Delete a resource below ``/api/v1``."""
-        return self._ask("DELETE", path)
+    def delete(self, path: str, *, errand: bool = False) -> Document:
+        """Delete a resource below ``/api/v1``; an errand is given minutes."""
+        return self._ask("DELETE", path, errand=errand)
 
     def stream(self, after: int | None = None) -> Stream:
         """Return the events after ``after``, else from now on; the caller closes it (``with``)."""
@@ -122,8 +124,9 @@ class Client:
                 raise _unclear()
         return Stream(carrier, response)
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Document:
-        connection = self._sent(method, path, body, {"Accept": "application/json"}, TIMEOUT)
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, errand: bool = False) -> Document:
+        patience = ERRAND_TIMEOUT if errand else TIMEOUT
+        connection = self._sent(method, path, body, {"Accept": "application/json"}, patience)
         with _told(connection):
             answer = _answer(connection.getresponse())
         connection.close()

@@ -16,6 +16,8 @@ T = TypeVar("T")
 PATIENCE = 60
 """Attempts to find a service that went away, a second apart: enough for an update or a restart after a crash."""
 GONE = "The service has gone; waiting for it."
+MOVING = frozenset({"job.progress", "download.progress"})
+"""Events that tell of progress alone, several times a second."""
 _AWAY = frozenset({Exit.NO_DAEMON, Exit.TRY_LATER})
 _ENDED = frozenset({"completed", "failed", "cancelled", "deleted"})
 
@@ -61,7 +63,7 @@ def until_ended(
     known = {job["id"]: job for job in jobs}
     with closing(batches(client, 5.0, gone=gone, pause=pause)) as heard:
         for events in heard:
-            told = {event.data.get("job_id") for event in events if event.event != "job.progress"}
+            told = {event.data.get("job_id") for event in events if event.event not in MOVING}
             for id, before in known.items():
                 if before["status"] in _ENDED or (events and id not in told and "reset" not in _names(events)):
                     continue

@@ -178,7 +178,7 @@ def print_jobs(jobs: list[Document]) -> None:
     if not jobs:
         return
     now = datetime.now(UTC)
-    rows = [(job["id"][:8], _standing(job), ago(_at(job["updated"]), now), job["name"]) for job in jobs]
+    rows = [(job["id"][:8], _standing(job), ago(_at(job["updated"]), now), _named(job)) for job in jobs]
     lines = []
     for job, line in zip(jobs, columns(rows), strict=True):
         lines.append(line)
@@ -191,6 +191,10 @@ def _standing(job: Document) -> str:
     if job["status"] == "running":
         return f"running {job['progress']:.0f} %"
     return str(job["status"])
+
+
+def _named(job: Document) -> str:
+    return f"{job['name']} (download)" if job["kind"] == "download" else job["name"]
 
 
 def _tell(job: Document, done: str, *, json: bool) -> None:
@@ -208,6 +212,7 @@ def _facts(job: Document, now: datetime) -> list[tuple[str, str]]:
         left = f", {span(job['eta_seconds'])} left" if job["eta_seconds"] is not None else ""
         status += f": {job['step'] or 'starting'}, {job['progress']:.0f} %{left}"
     chosen = options["order"] if isinstance(options["order"], str) else ", ".join(options["order"])
+    download = job["kind"] == "download"
     asked = {
         "order": chosen if chosen != "auto" else "",
         "output": options["output"],
@@ -215,13 +220,15 @@ def _facts(job: Document, now: datetime) -> list[tuple[str, str]]:
     }
     return [
         ("id", job["id"]),
+        ("kind", job["kind"] if download else ""),
         ("name", job["name"]),
+        ("ASIN", job["asin"] or ""),
         ("status", status),
         ("reason", f"{error['message']} [{error['code']}]" if error else ""),
         ("remedy", error["remedy"] if error else ""),
         ("next try", _when(job["not_before"], now)),
         *(("folder", folder) for folder in job["folders"]),
-        ("book", job["output"] or ""),
+        ("files" if download else "book", job["output"] or ""),
         ("book id", job["book"] or ""),
         ("backup", job["backup"] or ""),
         *((f"asked {what}", value) for what, value in asked.items() if value),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import aiom4b
-from aiom4b.cli import backups, config, convert, jobs, output, run, service, verify, watch
+from aiom4b.cli import audible, backups, config, convert, jobs, output, run, service, verify, watch
 
 app = typer.Typer(
     name="aiom4b",
@@ -28,6 +28,7 @@ app.command()(service.resume)
 app.command()(service.reload)
 app.command()(service.forget)
 app.add_typer(jobs.app)
+app.add_typer(audible.app)
 app.add_typer(backups.app)
 app.add_typer(config.app)
 

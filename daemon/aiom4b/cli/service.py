@@ -102,11 +102,11 @@ def submit(
         jobs = client.post("convert", body)["jobs"]
         if not json:
             for job in jobs:
-                _tell(job)
+                tell_job(job)
         if wait:
             from aiom4b.cli.following import tell_gone, until_ended
 
-            jobs = until_ended(client, jobs, (lambda _: None) if json else _tell, gone=tell_gone)
+            jobs = until_ended(client, jobs, (lambda _: None) if json else tell_job, gone=tell_gone)
         failed = wait and any(job["status"] != "completed" for job in jobs)
         if json:
             output.print_json({"ok": not failed, "jobs": jobs})
@@ -161,7 +161,8 @@ def _entry(client: Client, what: str) -> str:
     return what.rstrip("/") if first in {".", ".."} else first
 
 
-def _tell(job: Document) -> None:
+def tell_job(job: Document) -> None:
+    """Tell in a line what has become of a job, and below it why it doesn't go on."""
     output.print_text(f"{job['status']}: {job['output'] or job['name']} ({job['id'][:8]})")
     if job["error"]:
         output.print_text("\n".join(explained(job["error"], 2)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,10 +16,10 @@ import typer
 from aiom4b import redaction
 from aiom4b.cli import output
 from aiom4b.cli.client import Client, Document, asking
-from aiom4b.cli.following import GONE, batches, tell_gone, unless_gone
+from aiom4b.cli.following import GONE, MOVING, batches, tell_gone, unless_gone
 from aiom4b.cli.options import Json, Socket
 from aiom4b.cli.stream import Event
-from aiom4b.cli.wording import ahead, explained, span
+from aiom4b.cli.wording import ahead, explained, found, size, span
 from aiom4b.errors import Exit
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 50  # more jobs than any screen has lines for
 _WITH_REASON = frozenset({"job.waiting", "job.failed", "job.cancelled"})
-_MOVING = frozenset({"job.progress", "job.step"})
+_STILL = MOVING | {"job.step"}  # after these the same jobs are there
 
 
 def watch(*, socket: Socket = None, json: Json = False) -> None:
@@ -50,7 +51,7 @@ def _lines(client: Client, *, json: bool) -> None:
             for event in events:
                 if json:
                     output.print_json_line({"id": event.id, "event": event.event, "data": event.data})
-                elif event.event != "job.progress":
+                elif event.event not in MOVING:
                     output.print_text(told(event, _reason(client, event), datetime.now(UTC)))
 
 
@@ -70,7 +71,9 @@ def told(event: Event, problem: Document | None, now: datetime) -> str:
         words.append(data["step"])
     elif event.event == "entry.changed":
         words.append((data["state"] or "gone").replace("_", " "))
-    words += [str(data[key]) for key in ("name", "reason") if data.get(key)]
+    words += [str(data[key]) for key in ("name", "reason", "profile") if data.get(key)]
+    if event.event == "library.synced":
+        words.append(found(data))
     if id := data.get("job_id"):
         words.append(f"({id[:8]})")
     if problem:
@@ -83,9 +86,10 @@ def told(event: Event, problem: Document | None, now: datetime) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What the live view shows: jobs as the service tells them, and how fast each one is going (× real time)."""
+    """What the live view shows: jobs as the service tells them, and by their ids how the transfers of some are going."""
 
     running: tuple[Document, ...] = ()
+    transfers: Mapping[str, Document] = field(default_factory=dict)
     waiting: tuple[Document, ...] = ()
     queued: int = 0
     paused: bool = False
@@ -95,13 +99,14 @@ class View:
 
 def moved(view: View, events: list[Event]) -> View:
     """Return the view after these events of jobs on their way."""
-    news = {event.data["job_id"]: event.data for event in events if event.event in _MOVING}
+    news = {event.data["job_id"]: event.data for event in events if event.event in {"job.progress", "job.step"}}
+    transfers = {event.data["job_id"]: event.data for event in events if event.event == "download.progress"}
     keys = ("step", "progress", "eta_seconds")
     running = tuple(
         job | {key: news[job["id"]][key] for key in keys if key in news[job["id"]]} if job["id"] in news else job
         for job in view.running
     )
-    return replace(view, running=running)
+    return replace(view, running=running, transfers={**view.transfers, **transfers})
 
 
 class Speeds:
@@ -143,16 +148,21 @@ def _live(client: Client) -> None:
 
         with closing(batches(client, 1.0, gone=gone)) as heard:
             for events in heard:
-                still = events and all(event.event in _MOVING for event in events)
-                view = moved(view, events) if still else unless_gone(lambda: _looked(client), view)
+                still = events and all(event.event in _STILL for event in events)
+                view = moved(view, events)
+                if not still:
+                    view = unless_gone(partial(_looked, client, view), view)
                 show()
 
 
-def _looked(client: Client) -> View:
+def _looked(client: Client, before: View) -> View:
     status = client.get("status")
     waiting = client.get("jobs", status="waiting", limit=_SHOWN)["items"]
     return View(
         running=tuple(status["current"]),
+        transfers={
+            job["id"]: before.transfers[job["id"]] for job in status["current"] if job["id"] in before.transfers
+        },
         waiting=tuple(reversed(waiting)),  # the oldest first
         queued=status["jobs"].get("queued", 0),
         paused=status["paused"],
@@ -185,13 +195,13 @@ def drawn(view: View, speeds: Speeds, now: datetime, console: Console) -> Render
     for _ in range(5):
         table.add_column(no_wrap=True)
     for job in view.running:
-        speed, left = speeds.of(job), job["eta_seconds"]
+        left = job["eta_seconds"]
         table.add_row(
             text(job["name"]),
             text(job["step"] or "starting", "dim"),
             ProgressBar(total=100, completed=job["progress"], width=20),
             text(f"{job['progress']:.0f} %"),
-            text("" if speed is None else f"{speed:.0f}{'x' if ascii_only else '×'}"),
+            text(_pace(job, view.transfers.get(job["id"]), speeds.of(job), times="x" if ascii_only else "×")),
             text("" if left is None else f"{span(left)} left"),
         )
     lines.append(table)
@@ -202,3 +212,10 @@ def drawn(view: View, speeds: Speeds, now: datetime, console: Console) -> Render
         if job["error"]:
             lines += [text(line, "yellow") for line in explained(job["error"], 2)]
     return Group(*lines)
+
+
+def _pace(job: Document, transfer: Document | None, speed: float | None, *, times: str) -> str:
+    """Say how fast a job is: times real time, or what has come of a transfer and at which rate."""
+    if job["step"] == "download" and transfer is not None:
+        return f"{size(transfer['bytes'])}, {size(transfer['bytes_per_second'])}/s"
+    return "" if speed is None else f"{speed:.0f}{times}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from rich.cells import cell_len
 
@@ -59,6 +60,12 @@ def size(count: int) -> str:
 def counted(count: int, one: str, many: str | None = None) -> str:
     """Say a number of things: "1 job", "2 jobs"."""
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def found(report: Mapping[str, Any]) -> str:
+    """Say what a sync of a library found: "412 titles, 3 new, 1 queued"."""
+    words = [f"{report[what]} {what}" for what in ("new", "changed", "gone", "queued") if report[what]]
+    return ", ".join([counted(report["titles"], "title"), *(words or ["nothing new"])])
 
 
 def explained(problem: Mapping[str, str], margin: int) -> list[str]:

@@ -5,6 +5,7 @@ from aiom4b.config.example import example, toml
 from aiom4b.config.sources import InvalidSettings, Loaded, Problem, load, load_with_origins
 from aiom4b.config.tree import (
     ApiSettings,
+    AudibleSettings,
     BackupSettings,
     EncodeSettings,
     JobSettings,
@@ -19,6 +20,7 @@ from aiom4b.config.tree import (
 
 __all__ = [
     "ApiSettings",
+    "AudibleSettings",
     "BackupSettings",
     "EncodeSettings",
     "InvalidSettings",

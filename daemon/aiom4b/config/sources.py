@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource
 
-from aiom4b.config.tree import Settings, tables
+from aiom4b.config.tree import Settings, secrets, tables
 from aiom4b.errors import Fatal
+from aiom4b.redaction import keep_secret
 
 PREFIX = "AIOM4B_"
 FILE_VARIABLE = "AIOM4B_CONFIG"
@@ -78,7 +79,10 @@ def load(config_file: str | None, overrides: Mapping[str, Any]) -> Settings:
 
 
 def load_with_origins(config_file: str | None, overrides: Mapping[str, Any]) -> Loaded:
-    """Do what ``load`` does, and tell which files were read and whose value won; raises the same."""
+    """Do what ``load`` does, and tell which files were read and whose value won; raises the same.
+
+    What is secret in them is hidden from now on wherever this process writes.
+    """
     problems: list[Problem] = []
     files, layers = _read_files(config_file, problems)
     layers += [_credentials(problems), _environment(), _command_line(overrides)]
@@ -96,6 +100,10 @@ def load_with_origins(config_file: str | None, overrides: Mapping[str, Any]) -> 
         problems += _explained(invalid, origins)
     if problems:
         raise InvalidSettings(problems) from cause
+    for table, name in secrets():
+        given = getattr(getattr(settings, table), name)
+        if given is not None:
+            keep_secret(given.get_secret_value())
     won = {".".join(key): origins.get(key, "default") for key in _known()}
     return Loaded(settings=settings, files=files, origins=won)
 
@@ -269,7 +277,7 @@ def _explained(invalid: ValidationError, origins: Mapping[_Key, str]) -> Iterato
 
 def _reason(error: ErrorDetails, key: _Key) -> str:
     value = repr(error["input"])
-    if key[:1] == ("api",) and key[1:] in {(), ("key",)}:
+    if any(secret[: len(key)] == key for secret in secrets()):
         value = "not shown"  # a table is as secret as what may be in it
     shown = value if len(value) <= 60 else f"{value[:57]}..."
     match error["type"]:

@@ -7,7 +7,16 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from aiom4b.models import SAMPLE_RATES
@@ -16,6 +25,12 @@ from aiom4b.models import SAMPLE_RATES
 def _number(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("should be a number, not a switch")  # noqa: TRY004 - pydantic collects ValueErrors only
+    return value
+
+
+def _sync_hours(value: float) -> float:
+    if 0 < value < 0.25:
+        raise ValueError("should be 0, or a quarter of an hour at least: Audible blocks those who ask all the time")
     return value
 
 
@@ -54,6 +69,26 @@ def _channels(value: object) -> int | Literal["auto"]:
 def _listed(value: object) -> object:
     # An environment variable has no lists.
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _password(value: object) -> object:
+    if isinstance(value, str):
+        if len(value) < 8:
+            raise ValueError("should have at least 8 characters")
+        if any("\ud800" <= character <= "\udfff" for character in value):  # what bytes that are no text become
+            raise ValueError("should be UTF-8")
+    return value
+
+
+def _activation_bytes(value: object) -> object:
+    if isinstance(value, str):
+        # Without the quotes TOML takes digits for a number, and refuses the rest.
+        if not re.fullmatch(r"[0-9a-fA-F]{8}", value):
+            raise ValueError("should be 8 hex digits")
+        return value.lower()
+    if isinstance(value, int):
+        raise ValueError("should be 8 hex digits in quotes")  # noqa: TRY004 - pydantic collects ValueErrors only
+    return value
 
 
 def _directory(value: object) -> str:
@@ -271,6 +306,49 @@ class ApiSettings(Table):
         return self
 
 
+class AudibleSettings(Table):
+    """The owner's Audible accounts, once somebody has signed in with `aiom4b audible login`."""
+
+    auto_download: Literal["off", "new", "all"] = Field(
+        default="off",
+        description='What is fetched by itself: "off", "new" (what is bought from the first sync on), or "all". Episodes of '
+        "podcasts come only when they are asked for.",
+    )
+    sync_hours: Annotated[float, BeforeValidator(_number), AfterValidator(_sync_hours)] = Field(
+        default=6,
+        ge=0,
+        le=8760,
+        description="How often the library is asked for changes, 0.25 at least; 0: only with `aiom4b audible sync`.",
+    )
+    full_sync_days: Annotated[float, BeforeValidator(_number)] = Field(
+        default=7,
+        gt=0,
+        le=365,
+        description="How often all of the library is listed anew, which also finds what was returned or taken away.",
+    )
+    daily_licences: Number = Field(
+        default=50,
+        ge=1,
+        le=1000,
+        description="Most licences that an account asks for in 24 hours, one for each title; Audible blocks accounts that ask for "
+        "too many.",
+    )
+    transfers: Number = Field(default=5, ge=1, le=5, description="Downloads at once.")
+    quality: Literal["high", "normal"] = Field(
+        default="high", description='Sound of downloads, where Audible has both: "high" or "normal".'
+    )
+    password: Annotated[SecretStr, BeforeValidator(_password)] | None = Field(
+        default=None,
+        description="Encrypts the sign-in where it is stored; at least 8 characters. Better given as a systemd credential named "
+        "audible.password than written here.",
+    )
+    activation_bytes: Annotated[SecretStr, BeforeValidator(_activation_bytes)] | None = Field(
+        default=None,
+        description="Opens dropped .aax files without signing in: your account's 8 hex digits, in quotes. Better given as a systemd "
+        "credential named audible.activation_bytes.",
+    )
+
+
 class LogSettings(Table):
     """What is told on standard error."""
 
@@ -289,6 +367,7 @@ class Settings(BaseSettings):
     """Everything the owner can decide. Made by ``load``; hand down the smallest piece that is useful."""
 
     # enable_decoding: a table given as JSON in one variable would stop at its first error, before the other problems.
+    # hide_input_in_errors: the library's own message, which a traceback shows, would hold secrets.
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
@@ -296,6 +375,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         env_ignore_empty=True,
         enable_decoding=False,
+        hide_input_in_errors=True,
     )
 
     paths: PathSettings = Field(default_factory=PathSettings)
@@ -306,6 +386,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     jobs: JobSettings = JobSettings()
     api: ApiSettings = ApiSettings()
+    audible: AudibleSettings = AudibleSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
@@ -328,6 +409,16 @@ def tables() -> Iterator[tuple[str, type[Table]]]:
         assert isinstance(kind, type)
         assert issubclass(kind, Table)
         yield name, kind
+
+
+def secrets() -> frozenset[tuple[str, str]]:
+    """Return table and name of each setting that is never shown."""
+    return frozenset(
+        (table, name)
+        for table, kind in tables()
+        for name, field in kind.model_fields.items()
+        if SecretStr.__name__ in str(field.annotation)
+    )
 
 
 def flattened(settings: Settings) -> dict[str, object]:

@@ -18,7 +18,7 @@ from aiom4b import __version__
 from aiom4b.control import problems
 from aiom4b.control.guard import Guard
 from aiom4b.control.lag import Lag
-from aiom4b.control.routes import backups, books, jobs, observation, operation
+from aiom4b.control.routes import audible, backups, books, jobs, observation, operation
 from aiom4b.control.routes.parts import Parts
 from aiom4b.control.service import Service
 from aiom4b.control.tickets import Tickets
@@ -28,6 +28,7 @@ _TAGS = {
     "jobs": "Books to be made, and what became of them.",
     "service": "What the service is doing, and what it shall do.",
     "books": "Finished books, with HTTP Range.",
+    "audible": "The owner's Audible accounts and what is in their libraries.",
     "backups": "Verified copies of the sources.",
     "watching": "Events as they happen, health and numbers.",
 }
@@ -50,7 +51,7 @@ def application(service: Service, *, closing: anyio.Event, lag: Lag, monotonic: 
     app.state.parts = Parts(service=service, closing=closing, lag=lag, tickets=tickets)
     problems.install(app)
     app.include_router(observation.root)
-    for router in (observation.router, operation.router, jobs.router, books.router, backups.router):
+    for router in (observation.router, operation.router, jobs.router, books.router, audible.router, backups.router):
         app.include_router(router, prefix=_API)
     app.include_router(observation.sockets)
     app.include_router(observation.sockets, prefix=_API)

@@ -19,8 +19,8 @@ from aiom4b.control import problems
 from aiom4b.control.tickets import Tickets
 from aiom4b.errors import Aiom4bError
 
-MOST_BYTES = 64 << 10
-"""Of a request's body. The longest that makes sense is the order of a book's files, some hundred names."""
+MOST_BYTES = 256 << 10
+"""Of a request's body. The longest that makes sense is another program's file of accounts, some 15 kB for each."""
 BODY_SECONDS = 30.0
 STREAMS = ("/api/v1/events", "/api/v1/ws/jobs", "/ws/jobs")
 """What a ticket opens: a browser can't send headers with an event stream or a WebSocket."""

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from aiom4b import __version__
 from aiom4b.control.service import Health
 from aiom4b.jobs.job import Metrics, Status
+from aiom4b.jobs.title import TitleStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -27,13 +28,18 @@ class Disk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Everything that is told. Counters (``totals``, crashes) count from the start of the process, as Prometheus expects."""
+    """Everything that is told. Counters (``totals``, crashes) count from the start of the process, as Prometheus expects.
+
+    ``licences`` are those that Audible was asked for in the last 24 hours.
+    """
 
     jobs: Mapping[Status, int]
     running: int
     paused: bool
     queue_age: float
     totals: Metrics
+    titles: Mapping[TitleStatus, int]
+    licences: int
     health: Health
     disks: Sequence[Disk]
     lag: float
@@ -78,6 +84,10 @@ class _Once(Collector):
         )
         yield CounterMetricFamily("aiom4b_read_bytes", "Bytes of the sources of finished books.", totals.bytes_in)
         yield CounterMetricFamily("aiom4b_published_bytes", "Bytes of finished books.", totals.bytes_out)
+        titles = {str(status): now.titles[status] for status in now.titles}
+        yield _labelled("aiom4b_titles", "Titles of the Audible libraries, by status.", "status", titles)
+        asked = "Licences that Audible was asked for in the last 24 hours."
+        yield _gauge("aiom4b_audible_licences_per_day", asked, now.licences)
         yield _gauge("aiom4b_healthy", "1 while the service does what it is for.", now.health.ok)
         if (watcher := now.health.watcher) is not None:
             yield _gauge("aiom4b_watcher_up", "1 while the source directory is being watched.", watcher.state == "up")

@@ -22,6 +22,7 @@ _STATUSES = {
     "job.conflict": 409,
     "job.no_output": 409,
     "restore.exists": 409,
+    "title.here": 409,
     "request.unauthorized": 401,
     "request.host": 421,
     "request.too_large": 413,

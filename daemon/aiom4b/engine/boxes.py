@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 from aiom4b.engine.mpegtags import Sliceable
 from aiom4b.errors import NeedsAttention
+from aiom4b.models import Lock
 
 _PACKETS_AT_ONCE = 1024
 _MOST_INDEX = 1 << 28  # bytes; 20 hours take 13 MB
 _TOP = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"udta", b"meta", b"uuid", b"pdin", b"mfra"})
 _FRAGMENTS = frozenset({b"moof", b"sidx", b"styp"})
-_ENCRYPTED = frozenset({b"aavd", b"enca", b"drms", b"drmi", b"encv", b"drmt"})
+_PROTECTED = frozenset({b"enca", b"encv", b"drms", b"drmi", b"drmt"})
+_AUDIBLE = b"aavd"
+_DOLBY = frozenset({b"ec-3", b"ac-4", b"ac-3", b"dec3", b"dac4"})
+_ENTRY_BYTES = {0: 28, 1: 44, 2: 64}  # of a sample entry, by its version, before the boxes in it
 _PICTURES = frozenset({b"jpeg", b"png ", b"mjpa", b"mjpb"})  # covers and chapter pictures are tracks of "video"
 _COPY_AGAIN = "Copy the file again from where it came from."
 
@@ -32,7 +36,8 @@ _Numbers = NDArray[np.unsignedinteger]
 class Track:
     """The sound of an MP4. ``start`` and ``stop`` bound what is presented, in ticks from the first packet (1/``timescale`` s).
 
-    ``edited`` says that an edit list set them; ``length`` is the sum of all packets' durations in ticks.
+    ``edited`` says that an edit list set them; ``length`` is the sum of all packets' durations in ticks. ``lock`` is set for
+    an Audible file, whose packets are of no use without its key; all else in it is readable.
     """
 
     packets: int
@@ -43,6 +48,7 @@ class Track:
     stop: int
     edited: bool
     other_sound: int
+    lock: Lock | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,7 +56,8 @@ class _Trak:
     handler: bytes = b""
     timescale: int = 0
     entries: list[bytes] = field(default_factory=list)
-    encrypted: bool = False
+    protected: bool = False
+    adrm: bool = False
     packets: int = 0
     payload_bytes: int = 0
     # rows of (packets, ticks of each)
@@ -75,12 +82,8 @@ def sound_track(data: Sliceable) -> Track:
     except (IndexError, ValueError) as error:
         raise _corrupt(str(error)) from error
     sound = [trak for trak in traks if trak.handler == b"soun"]
-    if brand == b"aaxc" or any(trak.encrypted for trak in traks):
-        raise NeedsAttention(
-            "audio.encrypted",
-            "This audiobook is locked for the account that bought it.",
-            remedy="Audible's AAX and AAXC files can't be opened yet; unlock it with another program and drop the result.",
-        )
+    if any(trak.protected for trak in traks):
+        raise _protected()
     if any(trak.handler == b"vide" and not _PICTURES.issuperset(trak.entries) for trak in traks):
         raise NeedsAttention(
             "audio.video",
@@ -90,13 +93,22 @@ def sound_track(data: Sliceable) -> Track:
     if not sound or not sound[0].packets:
         raise NeedsAttention("audio.no_sound", "This MP4 holds no sound.", remedy="Take the file out of the folder.")
     trak = sound[0]
-    if trak.entries != [b"mp4a"]:
+    if _DOLBY.intersection(trak.entries):
+        raise NeedsAttention(
+            "audio.unsupported_codec",
+            "The sound of this MP4 is Dolby Atmos, which can't be put into an audiobook.",
+            remedy="Get the book in its ordinary form (AAC); Audible offers most titles in both.",
+        )
+    lock = _lock(trak, brand)
+    if lock is None and trak.entries != [b"mp4a"]:
         coding = b", ".join(trak.entries).decode("ascii", "replace")
         raise NeedsAttention(
             "audio.unsupported_codec",
             f"The sound of this MP4 is coded as “{coding}”; only AAC is supported.",
             remedy="Convert it to MP3 or AAC first.",
         )
+    if lock is not None and not trak.sizes.min(initial=1):
+        raise _corrupt("one of its packets is empty")  # FFmpeg would leave it out, and all later ones count one less
     counts, ticks = trak.durations.T
     if not trak.timescale or not movie_timescale or counts.sum(dtype=np.uint64) != trak.packets:
         raise _corrupt("its tables of time don't agree")
@@ -113,7 +125,19 @@ def sound_track(data: Sliceable) -> Track:
         stop=stop,
         edited=bool(trak.edits),
         other_sound=len(sound) - 1,
+        lock=lock,
     )
+
+
+def _lock(trak: _Trak, brand: bytes) -> Lock | None:
+    """Tell Audible's two kinds apart as FFmpeg does, which opens them: by brand, and by the box with the account's part of the key."""
+    if trak.entries != [_AUDIBLE]:
+        return None
+    if brand == b"aaxc":
+        return Lock.AAXC
+    if trak.adrm:
+        return Lock.AAX
+    raise _corrupt("it is locked as an Audible book, but in neither of the known ways")
 
 
 def packet_places(data: Sliceable, first: int, stop: int) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
@@ -175,6 +199,8 @@ def _top_level(data: Sliceable) -> tuple[bytes, bytes]:
         size, kind, body = _head(data[at : min(at + 16, end)], at)
         stop = at + size if size else end
         if kind in _FRAGMENTS:
+            if moov and _holds_protected(moov):
+                raise _protected()
             raise NeedsAttention(
                 "audio.fragmented",
                 "This MP4 is cut into fragments for streaming.",
@@ -245,7 +271,9 @@ def _read(content: memoryview, within: bytes, trak: _Trak) -> None:
             case b"stsd":
                 for entry, inside in _boxes(body, 8):
                     trak.entries.append(entry)
-                    trak.encrypted |= entry in _ENCRYPTED or b"sinf" in bytes(inside[:512])
+                    trak.protected |= entry in _PROTECTED or b"sinf" in bytes(inside[:512])
+                    if entry == _AUDIBLE:
+                        trak.adrm = any(kind == b"adrm" for kind, _ in _boxes(inside, _entry_bytes(inside)))
             case b"stsz":
                 each, trak.packets = _number(body, 4), _number(body, 8)
                 if each:
@@ -269,11 +297,33 @@ def _read(content: memoryview, within: bytes, trak: _Trak) -> None:
                     trak.edits.append((_number(body, at, width), start if start < 1 << 8 * width - 1 else -1))
 
 
+def _entry_bytes(entry: memoryview) -> int:
+    version = _number(entry, 8, 2)
+    if version not in _ENTRY_BYTES:
+        raise ValueError("the description of its sound is of an unknown kind")
+    return _ENTRY_BYTES[version]
+
+
 def _table(body: memoryview, at: int, count: int, kind: str = ">u4") -> _Numbers:
     content = body[at : at + count * np.dtype(kind).itemsize]
     if len(content) != count * np.dtype(kind).itemsize:
         raise ValueError("a table is too short")
     return np.frombuffer(content, kind)
+
+
+def _holds_protected(moov: bytes) -> bool:
+    try:
+        return any(trak.protected for trak in _movie(moov)[1])
+    except (IndexError, ValueError):
+        return False  # then it is told by what else is wrong with it
+
+
+def _protected() -> NeedsAttention:
+    return NeedsAttention(
+        "audio.encrypted",
+        "This file is a protected stream (Widevine, FairPlay or the like), which plays only in its own app.",
+        remedy="Take it out of the folder. An Audible book has to be there as .aax, or as .aaxc with its voucher.",
+    )
 
 
 def _corrupt(why: str) -> NeedsAttention:

@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 from aiom4b.adapters import files
-from aiom4b.engine import aac, likeness, media, pcm, prove, segment
+from aiom4b.engine import aac, copying, likeness, media, pcm, prove, segment
 from aiom4b.engine.encode import Pcm, tame
 from aiom4b.engine.pcm import PcmRequest
 from aiom4b.errors import NeedsAttention
@@ -75,14 +75,6 @@ def facts(path: str) -> BookFacts:
         ) from error
 
 
-def payload_sha256(path: str) -> str:
-    """Return the SHA-256 of an AAC file's packets laid end to end; runs in a worker."""
-    digest = hashlib.sha256()
-    for _, data in media.packets(path):
-        digest.update(data)
-    return digest.hexdigest()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
     """Packets ``first`` up to ``first + packets`` and the SHA-256 of their bytes laid end to end, "" if that is unknown."""
@@ -106,16 +98,19 @@ class Window:
 class RangeRequest:
     """A stretch of the finished book to be checked by one worker.
 
-    ``channels`` and ``least`` (dB, see ``likeness.floor``) are for the windows; ``least`` is None where packets were copied:
-    then every packet of the range is decoded, and only errors are looked for.
+    ``least`` (dB, see ``likeness.floor``) is for the windows, and None where packets were copied. The first ``decode``
+    packets of each piece are decoded, without any error and each to ``block`` samples of all channels (None: to whatever it may
+    be): their hashes say nothing of where one ends and the next begins.
     """
 
     path: Name
     sample_rate: int
     channels: int
+    block: int | None
     expected: tuple[Expected, ...]
     windows: tuple[Window, ...]
     least: float | None
+    decode: int
     decoder_config: bytes
 
 
@@ -160,7 +155,9 @@ class _Check:
         self._collected: list[bytes] = []
         self._sequence: int | None = None
         self._decoder: av.AudioCodecContext | None = None
-        if request.least is None:
+        block = request.block
+        self._shapes = copying.shapes(block, request.channels, request.sample_rate) if block is not None else set()
+        if request.decode:
             self._decoder = segment.decoder(request.decoder_config)
         self._ratios = bytearray()
         self._joins: list[float] = []
@@ -196,7 +193,7 @@ class _Check:
     def _hash(self, number: int, data: bytes) -> None:
         piece = self._expected[0]
         self._digest.update(data)
-        if self._decoder is not None:
+        if self._decoder is not None and number < piece.first + self._request.decode:
             self._decodes(number, data)
         if number + 1 < piece.first + piece.packets:
             return
@@ -225,15 +222,14 @@ class _Check:
 
     def _decodes(self, number: int, data: bytes) -> None:
         assert self._decoder is not None
-        try:
-            self._decoder.decode(av.Packet(data))
-        except av.error.FFmpegError as error:
+        why = copying.undecodable(self._decoder, av.Packet(data), self._shapes)
+        if why:
             raise NeedsAttention(
                 "proof.decode",
-                f"Packet {number} (second {self._second(number)}) does not decode: {error.strerror}.",
+                f"Packet {number} (second {self._second(number)}) does not decode: {why}.",
                 remedy="The source is damaged there. Get the file again, then convert it again.",
                 path=self._request.path,
-            ) from error
+            )
 
     def _compare(self, window: Window) -> None:
         self._windows.popleft()
@@ -252,7 +248,7 @@ class _Check:
         self._elsewhere += heard.elsewhere
 
     def _second(self, number: int) -> int:
-        return number * FRAME_SAMPLES // self._request.sample_rate
+        return number * (self._request.block or FRAME_SAMPLES) // self._request.sample_rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

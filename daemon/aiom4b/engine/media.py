@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import dropwhile, islice
+from typing import Any
 
 import av
 import numpy as np
@@ -15,26 +17,36 @@ from numpy.typing import NDArray
 from aiom4b.adapters import files
 from aiom4b.engine import boxes
 from aiom4b.engine.slices import Slices
+from aiom4b.models import AudibleKey
 
 _READ_AT_ONCE = 8 << 20
 
 
 @contextmanager
-def open_mp4(path: str, *, as_played: bool = False) -> Iterator[InputContainer]:
+def open_mp4(path: str, *, as_played: bool = False, key: AudibleKey | None = None) -> Iterator[InputContainer]:
     """Open an MP4 by a descriptor of ours; FFmpeg may use that and nothing else, whatever the file asks for.
 
     With ``as_played`` time stamps follow the edit list, as in a player; without it packets are counted from the first one
-    in the file. Raises ``av.error.FFmpegError`` where it can't be read.
+    in the file. ``key`` opens an Audible file; with a wrong one, or none, it looks the same and its packets are noise. Raises
+    ``av.error.FFmpegError`` where it can't be read.
     """
     descriptor = files.open_regular(path)
     try:
         options = {"fd": str(descriptor), "protocol_whitelist": "fd", "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2"}
         if not as_played:
             options["ignore_editlist"] = "1"
-        with av.open("fd:", format="mov", options=options, metadata_errors="replace") as container:
+        with av.open("fd:", format="mov", options=options | _key_options(key), metadata_errors="replace") as container:
             yield container
     finally:
         os.close(descriptor)
+
+
+def _key_options(key: AudibleKey | None) -> dict[str, str]:
+    if key is None:
+        return {}
+    if key.activation_bytes:
+        return {"activation_bytes": key.activation_bytes}
+    return {"audible_key": key.key, "audible_iv": key.iv}
 
 
 def pcm_of(frames: Sequence[av.AudioFrame], channels: int) -> NDArray[np.float32]:
@@ -48,6 +60,49 @@ def pcm_of(frames: Sequence[av.AudioFrame], channels: int) -> NDArray[np.float32
     # The buffer of a plane may be longer than its samples: the AAC decoder keeps room for SBR.
     joined = [b"".join([memoryview(one[channel])[:size] for one, size in planes]) for channel in range(channels)]
     return np.frombuffer(b"".join(joined), np.float32).reshape(channels, -1)
+
+
+def unlocked(path: str, key: AudibleKey, first: int = 0, stop: int = sys.maxsize) -> Iterator[av.Packet[Any]]:
+    """Yield the packets [first, stop) of an Audible file's sound, opened by its key; fewer at its end.
+
+    Raises ``av.error.FFmpegError``, and ValueError where there is no packet ``first`` or one is cut off.
+    """
+    if first >= stop:
+        return
+    at = _place(path, first) if first else None
+    # Where time stamps lie, and lead past the packet, the way to it begins at the first one.
+    for leap in dict.fromkeys((first, 0)):
+        with open_mp4(path, key=key) as container:
+            reached = False
+            for packet in islice(_from(container, at, leap), stop - first):
+                if packet.is_corrupt:
+                    raise ValueError("the file ends within a packet")
+                reached = True
+                yield packet
+            if reached or at is None:
+                return
+    raise ValueError(f"packet {first} is not where the index says")
+
+
+def _from(container: InputContainer, at: int | None, leap: int) -> Iterator[av.Packet[Any]]:
+    """Demux from the packet at byte ``at`` on (None: the first), looking for it from about packet ``leap`` on."""
+    stream = container.streams.audio[0]
+    if leap:
+        with suppress(av.error.FFmpegError):
+            container.seek(leap * (stream.duration or 0) // max(1, stream.frames), stream=stream, backward=True)
+    packets = (packet for packet in container.demux(stream) if packet.size)  # the last one only tells the end
+    return dropwhile(lambda packet: at is not None and packet.pos != at, packets)
+
+
+def _place(path: str, number: int) -> int:
+    descriptor = files.open_regular(path)
+    try:
+        data = Slices(descriptor, os.fstat(descriptor).st_size)
+        for _, offsets, _ in boxes.packet_places(data, number, number + 1):
+            return int(offsets[0])
+    finally:
+        os.close(descriptor)
+    raise ValueError(f"there is no packet {number}")
 
 
 def packets(path: str, first: int = 0, stop: int = sys.maxsize) -> Iterator[tuple[int, bytes]]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 from av.container import OutputContainer
@@ -16,21 +17,27 @@ from av.container import OutputContainer
 from aiom4b.adapters import files
 from aiom4b.engine import aac, encode, media
 from aiom4b.errors import NeedsAttention, Transient
-from aiom4b.models import Chapter, Encoder, Name, Samples
+from aiom4b.models import AudibleKey, Chapter, Encoder, Name, Samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Packets to be laid one after the other: an ADTS segment of ours (``ours``), or all packets of an AAC source."""
+    """Packets to be laid one after the other: an ADTS segment of ours (``ours``), or the first packets of an AAC source.
+
+    ``key`` opens that source where it is locked.
+    """
 
     path: Name
     packets: int
     ours: bool
+    key: AudibleKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MuxRequest:
     """What goes into the file. ``priming`` samples are hidden at the start; ``samples`` are presented after them.
+
+    ``stretches`` are the packets of the book, in the portions whose hashes are wanted.
 
     ``encoder`` is None where packets are copied: then codec settings come from the first source. ``block`` is the length of
     a packet in samples.
@@ -39,6 +46,7 @@ class MuxRequest:
     folder: Name
     name: str
     pieces: tuple[Piece, ...]
+    stretches: tuple[range, ...]
     encoder: Encoder | None
     sample_rate: int
     block: int
@@ -48,15 +56,15 @@ class MuxRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MuxedPiece:
-    """What went in: SHA-256 of a piece's bare packets laid end to end, and their bytes."""
+class Muxed:
+    """What went in: of a stretch the SHA-256 of its bare packets laid end to end, and their bytes."""
 
     packets: int
     sha256: str
     payload_bytes: int
 
 
-def mux(request: MuxRequest) -> tuple[MuxedPiece, ...]:
+def mux(request: MuxRequest) -> tuple[Muxed, ...]:
     """Write ``folder/name``; runs in a worker that ends afterwards, since a long book leaves it with much memory.
 
     The bytes depend on the request alone: no dates, no versions. The file is not yet flushed to disk. Raises Transient
@@ -76,7 +84,7 @@ def mux(request: MuxRequest) -> tuple[MuxedPiece, ...]:
             ) from error
 
 
-def _mux(request: MuxRequest) -> tuple[MuxedPiece, ...]:
+def _mux(request: MuxRequest) -> tuple[Muxed, ...]:
     """Do what `mux` does; raises FFmpegError too, also from the end of the block, where the container is closed."""
     with ExitStack() as stack:
         folder = os.open(request.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -103,7 +111,7 @@ def _mux(request: MuxRequest) -> tuple[MuxedPiece, ...]:
 
 def _stream(request: MuxRequest, container: OutputContainer, stack: ExitStack) -> av.AudioStream:
     if request.encoder is None:
-        source = stack.enter_context(media.open_mp4(request.pieces[0].path))
+        source = stack.enter_context(media.open_mp4(request.pieces[0].path, key=request.pieces[0].key))
         stream = container.add_stream_from_template(source.streams.audio[0])
     else:
         # The muxer takes AudioSpecificConfig and priming from an opened encoder of the same settings.
@@ -125,40 +133,43 @@ def _chapters(request: MuxRequest) -> list[av.container.Chapter]:
     ]
 
 
-def _write(request: MuxRequest, container: OutputContainer, stream: av.AudioStream) -> tuple[MuxedPiece, ...]:
+def _write(request: MuxRequest, container: OutputContainer, stream: av.AudioStream) -> tuple[Muxed, ...]:
     clock = Fraction(1, request.sample_rate)
-    total = sum(piece.packets for piece in request.pieces)
     position = -request.priming
-    number = 0
+    data = (one for piece in request.pieces for one in _checked(piece))
+    last = request.stretches[-1][-1]
     written = []
-    for piece in request.pieces:
+    for stretch in request.stretches:
         digest = hashlib.sha256()
         payload = count = 0
-        for data in _checked(piece):
-            packet = av.Packet(data)
+        for number, packet in zip(stretch, data, strict=False):
+            digest.update(packet)
+            payload += packet.size
             packet.stream = stream
             packet.time_base = clock
             packet.pts = packet.dts = position
-            number += 1
-            packet.duration = request.block if number < total else request.samples - position
+            packet.duration = request.block if number < last else request.samples - position
             position += request.block
             container.mux_one(packet)
-            digest.update(data)
-            payload += len(data)
             count += 1
-        written.append(MuxedPiece(packets=count, sha256=digest.hexdigest(), payload_bytes=payload))
+        written.append(Muxed(packets=count, sha256=digest.hexdigest(), payload_bytes=payload))
+    # A piece that holds more than it should shows only when somebody asks for more.
+    assert next(data, None) is None, "the stretches leave packets out"
     return tuple(written)
 
 
-def _checked(piece: Piece) -> Iterator[bytes]:
+def _checked(piece: Piece) -> Iterator[av.Packet[Any]]:
     """Yield the packets of a piece; Transient ``segment.damaged`` (a segment of ours) or ``source.changed`` unless all are there."""
     count = 0
     try:
         for data in _packets(piece):
             count += 1
+            if count > piece.packets:
+                break
             yield data
         if count != piece.packets:
-            raise ValueError(f"it holds {count} packets instead of {piece.packets}")
+            more = "more" if count > piece.packets else f"{count}"
+            raise ValueError(f"it holds {more} packets instead of {piece.packets}")
     except ValueError as error:
         raise Transient(
             "segment.damaged" if piece.ours else "source.changed",
@@ -168,10 +179,13 @@ def _checked(piece: Piece) -> Iterator[bytes]:
         ) from error
 
 
-def _packets(piece: Piece) -> Iterator[bytes]:
+def _packets(piece: Piece) -> Iterator[av.Packet[Any]]:
     if piece.ours:
         with open(files.open_regular(piece.path), "rb") as stream:
-            yield from aac.without_headers(stream.read())
-        return
-    for _, data in media.packets(piece.path):
-        yield data
+            for data in aac.without_headers(stream.read()):
+                yield av.Packet(data)
+    elif piece.key is not None:
+        yield from media.unlocked(piece.path, piece.key, 0, piece.packets)
+    else:
+        for _, data in media.packets(piece.path, 0, piece.packets):
+            yield av.Packet(data)

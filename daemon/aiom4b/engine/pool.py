@@ -27,6 +27,7 @@ _PATIENCE_SECONDS = 60.0
 pebble.CONSTS.term_timeout = 0.01
 # How often Pebble looks for what was cancelled, crashed or overdue, and whether it shall stop.
 pebble.CONSTS.sleep_unit = 0.05
+_KILLED_SECONDS = 3 * pebble.CONSTS.sleep_unit
 
 
 def usable_cores() -> int:
@@ -215,7 +216,12 @@ class WorkerPool:
             waiting.running.cancel()
 
     def _finish(self, bench: _Bench, waiting: _Waiting, future: asyncio.Future[object]) -> None:
-        bench.running.discard(waiting.key[1])
+        if future.cancelled():
+            # Pebble ends the worker a moment from now. What is handed over meanwhile may be fetched by that very worker, when
+            # it has just done the cancelled task, and would be lost without a word.
+            asyncio.get_running_loop().call_later(_KILLED_SECONDS, self._vacate, bench, waiting)
+        else:
+            bench.running.discard(waiting.key[1])
         if waiting.expiry is not None:
             waiting.expiry.cancel()
         if not waiting.done.done():
@@ -234,6 +240,10 @@ class WorkerPool:
                 waiting.done.set_result(future.result())
         elif not future.cancelled():
             future.exception()  # the one who waited was cancelled: nobody else will look at it
+        self._feed(bench)
+
+    def _vacate(self, bench: _Bench, waiting: _Waiting) -> None:
+        bench.running.discard(waiting.key[1])
         self._feed(bench)
 
     def _processes(self, bench: _Bench) -> pebble.ProcessPool:

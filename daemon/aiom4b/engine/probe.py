@@ -10,10 +10,11 @@ from fractions import Fraction
 import av
 
 from aiom4b.adapters import files
-from aiom4b.engine import boxes, media, mpeg
+from aiom4b.engine import aac, boxes, media, mpeg
+from aiom4b.engine.aac import Shape
 from aiom4b.engine.slices import Slices
 from aiom4b.errors import Aiom4bError, NeedsAttention, Transient
-from aiom4b.models import AudioFacts, Codec, Damage, FileIdentity, Mark, Samples, Sha256
+from aiom4b.models import AudioFacts, Codec, Damage, FileIdentity, Lock, Mark, Samples, Sha256
 
 _BLOCK = 1 << 22
 _LEAP = 1 << 24  # over a cover; a look at the end of a large file is no reason to read all of it
@@ -46,6 +47,7 @@ _NO_SOUND = (
     (0, b"SQLite f", "a database"),
 )
 _TEXT = bytes({9, 10, 12, 13, 27} | set(range(32, 127)) | set(range(128, 256)))
+_STUB = (b"&awtype=", b"assemble_url=", b"domain=www.audible.")
 _TAKE_OUT = "Take the file out of the folder, or copy the right one there."
 
 
@@ -165,9 +167,15 @@ def _is_mp4(head: bytes) -> bool:
         return True
     if head[4:8] == b"\x57\x90\x75\x36":
         raise NeedsAttention(
-            "audio.encrypted",
-            "This is an old Audible book (.aa), locked for the account that bought it.",
-            remedy="Download the book from Audible again in its present format.",
+            "audio.unsupported_codec",
+            "This is an Audible book in the old format .aa, which Audible itself gave up in 2020.",
+            remedy="Download the book from Audible again: it comes as AAX or AAXC.",
+        )
+    if any(word in head for word in _STUB):
+        raise NeedsAttention(
+            "audio.not_audio",
+            "This is a stub of Audible's download helper (.adh): an order to download the book, without any sound.",
+            remedy="Download the book itself from Audible, as AAX or AAXC.",
         )
     for at, magic, what in _STRANGERS:
         if head.startswith(magic, at):
@@ -207,11 +215,15 @@ def _refuse_truncated(path: str, audio: AudioFacts) -> None:
 
 def _mp4(path: str, data: _Hashing) -> tuple[AudioFacts, tuple[Mark, ...]]:
     track = boxes.sound_track(data)
+    if track.lock is not None:
+        # Nobody decodes a locked file yet: what its index promises and doesn't hold would be missed only when the book is made.
+        for _ in boxes.packet_places(data, 0, track.packets):
+            pass
     try:
         with media.open_mp4(path) as container:
             stream = container.streams.audio[0]
             config = bytes(stream.codec_context.extradata or b"")
-            shape = _shape(path, stream, config)
+            shape = _shape(path, stream, config, track.lock)
             chapters = tuple(
                 Mark(
                     start_us=round(chapter["start"] * Fraction(chapter["time_base"] or 0) * 1_000_000),
@@ -228,26 +240,25 @@ def _mp4(path: str, data: _Hashing) -> tuple[AudioFacts, tuple[Mark, ...]]:
     return _aac_facts(track, shape, config), chapters
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shape:
-    sample_rate: int
-    channels: int
-    samples_per_frame: int
-
-
-def _shape(path: str, stream: av.AudioStream, config: bytes) -> _Shape:
-    """Return what really comes out of the decoder: HE-AAC need not say in its configuration that it is HE-AAC."""
+def _shape(path: str, stream: av.AudioStream, config: bytes, lock: Lock | None) -> Shape:
+    """Return what really comes out of the decoder; of a locked file what it promises, to be compared once it is opened."""
+    try:
+        if config and aac.object_type(config) == aac.USAC:
+            raise NeedsAttention(
+                "audio.unsupported_codec",
+                "The sound of this MP4 is coded as xHE-AAC (USAC), which can't be put into an audiobook that all players play.",
+                remedy="Get the book in its ordinary form (AAC-LC), or convert it first.",
+            )
+        promised = aac.shape(config) if lock is not None else None
+    except ValueError as error:
+        raise NeedsAttention(
+            "audio.corrupt",
+            f"The configuration of this MP4's sound is damaged: {error}.",
+            remedy="Copy the file again from where it came from.",
+        ) from error
     if stream.codec_context.name != "aac" or not config:
         raise _unsupported(f"The sound of this MP4 is coded as {stream.codec_context.name}; only AAC is supported.")
-    decoder = av.CodecContext.create("aac", "r")
-    assert isinstance(decoder, av.AudioCodecContext)
-    decoder.extradata = config
-    shape = None
-    for _, packet in media.packets(path, 0, _TRIAL_PACKETS):
-        for frame in decoder.decode(av.Packet(packet)):
-            shape = _Shape(
-                sample_rate=frame.sample_rate, channels=len(frame.layout.channels), samples_per_frame=frame.samples
-            )
+    shape = promised or _heard(path, config)
     if shape is None:
         raise NeedsAttention(
             "audio.corrupt",
@@ -259,7 +270,20 @@ def _shape(path: str, stream: av.AudioStream, config: bytes) -> _Shape:
     return shape
 
 
-def _aac_facts(track: boxes.Track, shape: _Shape, config: bytes) -> AudioFacts:
+def _heard(path: str, config: bytes) -> Shape | None:
+    decoder = av.CodecContext.create("aac", "r")
+    assert isinstance(decoder, av.AudioCodecContext)
+    decoder.extradata = config
+    shape = None
+    for _, packet in media.packets(path, 0, _TRIAL_PACKETS):
+        for frame in decoder.decode(av.Packet(packet)):
+            shape = Shape(
+                sample_rate=frame.sample_rate, channels=len(frame.layout.channels), samples_per_frame=frame.samples
+            )
+    return shape
+
+
+def _aac_facts(track: boxes.Track, shape: Shape, config: bytes) -> AudioFacts:
     total = track.packets * shape.samples_per_frame
 
     def samples(ticks: int) -> int:
@@ -292,4 +316,5 @@ def _aac_facts(track: boxes.Track, shape: _Shape, config: bytes) -> AudioFacts:
         decoder_config=config,
         anchors=b"",
         damage=tuple(damage),
+        lock=track.lock,
     )

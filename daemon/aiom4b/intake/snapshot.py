@@ -71,10 +71,10 @@ def _entries(plain: Mapping[Name, bool]) -> dict[Name, tuple[Name, ...]]:
     for name in names:
         if plain[name] and not is_temporary(name):
             described = sidecars.kind_of(name) is not SidecarKind.OTHER
-            (beside if described else audio).setdefault(os.path.splitext(name)[0], []).append(name)
+            (beside if described else audio).setdefault(sidecars.stem_of(name), []).append(name)
     entries: dict[Name, tuple[Name, ...]] = {}
     for name in names:
-        stem = os.path.splitext(name)[0]
+        stem = sidecars.stem_of(name)
         if not plain[name] or is_temporary(name):
             entries[name] = ()
         elif name not in beside.get(stem, ()):

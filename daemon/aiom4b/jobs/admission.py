@@ -1,4 +1,4 @@
-"""What becomes a job? Sources that were dropped, and folders that somebody asks for; nothing twice."""
+"""What becomes a job? Sources that were dropped, folders and titles that somebody asks for; nothing twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aiom4b.config import Settings
 from aiom4b.errors import Exit, NeedsAttention
 from aiom4b.jobs.events import Events, of_job
 from aiom4b.jobs.job import EntryState, Job, JobOptions, Kind, Status
-from aiom4b.jobs.runner import Runner
+from aiom4b.jobs.runner import Runner, asin_of
 from aiom4b.jobs.store import Store
 from aiom4b.models import Clock, Fingerprint, Name, Source
 
@@ -54,7 +54,8 @@ class Admission:
                 return Accepted(job=None, already=known)
             if (merged := await self._merged(source, entry)) is not None:
                 return Accepted(job=None if merged.status.ended else merged, already=merged.output)
-        return Accepted(job=await self.add(source, entry, JobOptions(), 0), already=None)
+        job = await self.add(source, entry, JobOptions(), 0, asin=asin_of(source))
+        return Accepted(job=job, already=None)
 
     async def _merged(self, source: Source, entry: Name) -> Job | None:
         """Return the job that was asked to make one book of this entry and others, if it has all of this audio."""
@@ -81,14 +82,27 @@ class Admission:
         path = await self._store.published(fingerprint)
         return path if path is not None and await anyio.to_thread.run_sync(os.path.isfile, path) else None
 
-    async def add(self, source: Source, entry: Name | None, options: JobOptions, priority: int) -> Job:
-        """Queue a book of this source, or return the job that makes one already."""
+    async def add(
+        self,
+        source: Source,
+        entry: Name | None,
+        options: JobOptions,
+        priority: int,
+        *,
+        asin: str = "",
+        folder: Name | None = None,
+    ) -> Job:
+        """Queue a book of this source, or return the job that makes one already.
+
+        ``asin`` names its title at Audible. ``folder`` is given where the source has a folder of its own that isn't named
+        after it.
+        """
         async with self._one_at_a_time:
             await self._runner.remember(source)
             job, new = await self._store.add(
                 kind=Kind.CONVERT,
                 name=source.name,
-                folders=(_place(source),),
+                folders=(folder or _place(source),),
                 entry=entry,
                 fingerprint=source.fingerprint,
                 options=options,
@@ -96,13 +110,38 @@ class Admission:
                 now=self._clock(),
                 audio_seconds=source.seconds,
                 bytes_in=source.size,
+                asin=asin,
             )
         if new:
             await self._created(job)
         return job
 
+    async def fetch(self, asin: str, name: Name, folder: Name, options: JobOptions, priority: int) -> Job:
+        """Queue the download of a title into ``folder`` (absolute), or return the job that does it; the caller has seen that the title isn't here.
+
+        ``options`` and ``priority`` count for its book as well.
+        """
+        job, new = await self._store.add(
+            kind=Kind.DOWNLOAD,
+            name=name,
+            folders=(folder,),
+            entry=None,
+            fingerprint=None,
+            options=options,
+            priority=priority,
+            now=self._clock(),
+            asin=asin,
+        )
+        if new:
+            await self._created(job)
+        return job
+
     async def _created(self, job: Job) -> None:
-        log.info("book.found", job=job.id, book=displayable(job.name), hours=round(job.metrics.audio_seconds / 3600, 2))
+        if job.kind is Kind.DOWNLOAD:
+            log.info("title.wanted", job=job.id, title=displayable(job.name), asin=job.asin)
+        else:
+            hours = round(job.metrics.audio_seconds / 3600, 2)
+            log.info("book.found", job=job.id, book=displayable(job.name), hours=hours)
         self._events.publish("job.created", **of_job(job))
         self.admitted()
         await self._store.note(job.id, self._clock(), "job.created", name=displayable(job.name))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
 from aiom4b.adapters.files import displayable
 from aiom4b.errors import Exit, NeedsAttention
 from aiom4b.jobs.events import Events, of_job
-from aiom4b.jobs.job import Job, JobId, JobOptions, Problem, Status
+from aiom4b.jobs.job import Job, JobId, JobOptions, Kind, Problem, Status
 from aiom4b.jobs.runner import Runner
 from aiom4b.jobs.scheduler import Scheduler
 from aiom4b.jobs.store import Store
+from aiom4b.jobs.verdicts import LOCKED
 from aiom4b.models import Clock, Fingerprint, Name, OrderChoice
 
+_MANY = 10_000
 _OPEN = [status for status in Status if not status.ended]
 
 
@@ -57,6 +60,14 @@ class Desk:
         ):
             raise _conflict(known, "tried again while another job has the same audio")
         return await self._requeue(known, "tried again")
+
+    async def look_for_keys(self) -> None:
+        """Queue at once what waits for a key: somebody has signed in, or changed the settings."""
+        waiting, _ = await self._store.jobs(limit=_MANY, offset=0, status=[Status.WAITING], kind=Kind.CONVERT)
+        for job in waiting:
+            if job.error is not None and job.error.code in LOCKED:
+                with suppress(NeedsAttention):  # it goes on by itself this very moment
+                    await self.retry(job.id)
 
     async def set_order(self, job_id: JobId, order: OrderChoice | tuple[Name, ...]) -> Job:
         """Say in which order a job's files are played; it is queued again. Raises as `cancel` does."""

@@ -154,9 +154,11 @@ class Events:
 
 
 def of_job(job: Job) -> dict[str, object]:
-    """Return what events say of a job, as JSON values."""
+    """Return what events say of a job, as JSON values; ``asin`` only where it has one."""
+    title = {"asin": job.asin} if job.asin else {}
     return {
         "job_id": job.id,
+        **title,
         "name": displayable(job.name),
         "status": str(job.status),
         "step": None if job.step is None else str(job.step),

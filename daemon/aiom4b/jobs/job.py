@@ -36,6 +36,7 @@ class Kind(StrEnum):
     """What sort of work a job is."""
 
     CONVERT = "convert"
+    DOWNLOAD = "download"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +110,8 @@ class Job:
     ``folders`` are absolute: what is read, usually one folder or single file. ``entry`` is the top-level name in the source
     that it came from, None when it was asked for. ``fingerprint`` is None until somebody has looked. ``sequence`` rises
     from job to job: the smaller is the older. ``attempts`` are counted before work begins. ``progress`` is 0 to 100 over
-    the whole job and never falls while it runs. ``output`` is the published file, absolute.
+    the whole job and never falls while it runs. ``output`` is the published file, absolute; of a download its folder.
+    ``asin`` names the title at Audible, "" where there is none.
     """
 
     id: JobId
@@ -136,6 +138,7 @@ class Job:
     ended: datetime | None
     updated: datetime
     metrics: Metrics
+    asin: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

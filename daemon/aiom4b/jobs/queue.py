@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -19,8 +19,11 @@ from aiom4b.models import Fingerprint, Name
 
 # In the words of the partial index: SQLite uses it only if it can tell from the text of the query that it may.
 _OPEN = SQL("status IN ('queued', 'running', 'waiting')")
+_OPEN_DOWNLOAD = SQL("asin != '' AND kind = 'download' AND status IN ('queued', 'running', 'waiting')")
 _NEXT = JobRow.status.in_([Status.QUEUED, Status.WAITING])
 _ENDED = JobRow.status.in_([status for status in Status if status.ended])
+# Nothing waits that long for anything: a time further off was reckoned by a clock that has been set back since.
+_LONGEST_WAIT = timedelta(days=32)
 
 
 def add(database: peewee.SqliteDatabase, *, now: datetime, **columns: Any) -> Job:
@@ -41,6 +44,13 @@ def open_one(database: peewee.SqliteDatabase, fingerprint: Fingerprint | None) -
     if fingerprint is None:
         return None
     return next(iter(_found(database, (JobRow.fingerprint == fingerprint) & _OPEN)), None)
+
+
+def same_work(database: peewee.SqliteDatabase, kind: Kind, fingerprint: Fingerprint | None, asin: str) -> Job | None:
+    """Return the job that has not ended and makes what one of these facts would: the same content, the same download."""
+    if kind is Kind.DOWNLOAD:
+        return next(iter(_found(database, (JobRow.asin == asin) & _OPEN_DOWNLOAD)), None)
+    return open_one(database, fingerprint)
 
 
 def asked_for(database: peewee.SqliteDatabase, folder: Name) -> list[Job]:
@@ -85,19 +95,22 @@ def counts(database: peewee.SqliteDatabase) -> dict[Status, int]:
     return dict.fromkeys(Status, 0) | dict(query.tuples().execute(database))
 
 
-def next_one(database: peewee.SqliteDatabase, now: datetime) -> Job | None:
-    """Return the job whose turn it is: by priority, the largest first, and then by age.
+def next_one(database: peewee.SqliteDatabase, now: datetime, kinds: Collection[Kind]) -> Job | None:
+    """Return the job of these kinds whose turn it is: by priority, the largest first, and then by age.
 
     A job that is WAITING without a time has to be helped first.
     """
-    due = ((JobRow.status == Status.QUEUED) & JobRow.not_before.is_null()) | (JobRow.not_before <= now)
-    query = JobRow.select().where(_NEXT & due).order_by(JobRow.priority.desc(), JobRow.sequence).limit(1)
+    time = (JobRow.not_before <= now) | (JobRow.not_before > now + _LONGEST_WAIT)
+    due = ((JobRow.status == Status.QUEUED) & JobRow.not_before.is_null()) | time
+    query = JobRow.select().where(_NEXT & due & JobRow.kind.in_(list(kinds)))
+    query = query.order_by(JobRow.priority.desc(), JobRow.sequence).limit(1)
     return next((row.value() for row in query.execute(database)), None)
 
 
-def next_due(database: peewee.SqliteDatabase) -> datetime | None:
-    """Return the earliest time that a job waits for."""
+def next_due(database: peewee.SqliteDatabase, kinds: Collection[Kind]) -> datetime | None:
+    """Return the earliest time that a job of these kinds waits for."""
     query = JobRow.select(JobRow.not_before).where(_NEXT & JobRow.not_before.is_null(False))
+    query = query.where(JobRow.kind.in_(list(kinds)))
     return min((time for (time,) in query.tuples().execute(database)), default=None)
 
 

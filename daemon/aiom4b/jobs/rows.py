@@ -1,4 +1,4 @@
-"""How do jobs and entries lie in the database? A model for each table, with fields that turn columns into values.
+"""How do jobs, entries and titles lie in the database? A model for each table, with fields that turn columns into values.
 
 The models are bound to no database: each query is told where it runs. The schema itself is made by ``migrations/``.
 """
@@ -17,7 +17,8 @@ import peewee
 from pydantic import TypeAdapter
 
 from aiom4b.jobs.job import EntryState, Job, JobEvent, JobOptions, Kind, Metrics, Problem, Status
-from aiom4b.models import Fingerprint, Step
+from aiom4b.jobs.title import Asin, Cause, Pause, SyncState, TitleFacts
+from aiom4b.models import Fingerprint, Metadata, Step
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -130,6 +131,7 @@ class JobRow(_Row):
     ended = _TimeField(null=True)
     updated = _TimeField()
     metrics = _ValueField(Metrics)
+    asin = peewee.TextField(default="")
 
     def value(self) -> Job:
         """Return the job."""
@@ -202,3 +204,99 @@ class FlagRow(_Row):
     """Something that is so while the row is there."""
 
     name = peewee.TextField(primary_key=True)
+
+
+class TitleRow(_Row):
+    """A title of one account as its library last told of it; where it stands follows from other rows.
+
+    ``search`` is what `titles.folded` makes of the words that it is looked for by. ``refused`` is why it could not be had
+    when it was asked for.
+    """
+
+    id = peewee.AutoField()
+    profile = peewee.TextField()
+    asin = peewee.TextField()
+    search = peewee.TextField()
+    metadata = _ValueField(Metadata)
+    runtime_minutes = peewee.IntegerField()
+    cover = peewee.TextField()
+    purchased = _TimeField(null=True)
+    released = _TimeField(null=True)
+    item = _ValueField(Mapping[str, object])
+    unavailable = _ValueField(Problem, null=True)
+    refused = _ValueField(Problem, null=True)
+    came_later = peewee.BooleanField()
+    first_seen = _TimeField()
+    changed = _TimeField()
+
+    def facts(self) -> TitleFacts:
+        """Return what the library told."""
+        return TitleFacts(
+            asin=Asin(self.asin),
+            metadata=self.metadata,
+            runtime_minutes=self.runtime_minutes,
+            cover=self.cover,
+            purchased=self.purchased,
+            released=self.released,
+            item=self.item,
+            unavailable=self.unavailable,
+        )
+
+
+class HoldingRow(_Row):
+    """What of a title is on our disks, whichever accounts have it, and whether its owner has ``declined`` it: cancelled a job.
+
+    It outlives the jobs.
+    """
+
+    asin = peewee.TextField(primary_key=True)
+    files = _NameField(null=True)
+    book = _NameField(null=True)
+    declined = peewee.BooleanField(default=False)
+    changed = _TimeField()
+
+
+class LicenceRow(_Row):
+    """A licence that was asked for, and what came of it."""
+
+    profile = peewee.TextField()
+    asin = peewee.TextField()
+    at = _TimeField()
+    outcome = peewee.TextField()
+
+    class Meta:
+        """The key."""
+
+        primary_key = peewee.CompositeKey("profile", "asin", "at")
+
+
+class PauseRow(_Row):
+    """Until when an account is left alone for one cause."""
+
+    profile = peewee.TextField()
+    cause = _WordField(Cause)
+    until = _TimeField()
+    failures = peewee.IntegerField()
+    problem = _ValueField(Problem)
+
+    class Meta:
+        """The key."""
+
+        primary_key = peewee.CompositeKey("profile", "cause")
+
+    def value(self) -> Pause:
+        """Return the pause."""
+        return Pause(cause=self.cause, until=self.until, failures=self.failures, problem=self.problem)
+
+
+class SyncStateRow(_Row):
+    """How far an account's library is known."""
+
+    profile = peewee.TextField(primary_key=True)
+    state_token = peewee.TextField()
+    last_sync = _TimeField(null=True)
+    last_full_sync = _TimeField(null=True)
+
+    def value(self) -> SyncState:
+        """Return the state."""
+        return SyncState(state_token=self.state_token, last_sync=self.last_sync, last_full_sync=self.last_full_sync)

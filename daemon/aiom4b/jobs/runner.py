@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import anyio.to_thread
 
@@ -13,7 +14,7 @@ from aiom4b.config import Settings
 from aiom4b.engine.pool import Rank
 from aiom4b.errors import Aiom4bError, Transient
 from aiom4b.jobs.job import Job
-from aiom4b.models import Fingerprint, OrderChoice, Progress, Source
+from aiom4b.models import Fingerprint, Metadata, OrderChoice, Progress, Source
 from aiom4b.pipeline import Finished, PipelineSettings
 from aiom4b.steps.context import Resources
 from aiom4b.steps.examine import ExamineSettings, Finding, examine, examine_as_one, refusal, still_holds
@@ -32,11 +33,21 @@ class Duplicate(Exception):  # noqa: N818 - no failure: the book is in other han
 
 
 class Runner:
-    """Runs jobs one by one, any number at a time. ``settings`` returns those in force when a job begins."""
+    """Runs jobs one by one, any number at a time. ``settings`` returns those in force when a job begins.
 
-    def __init__(self, resources: Resources, settings: Callable[[], Settings]) -> None:
+    ``known`` returns what the owner's Audible library says of a title, None where it hasn't it.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        settings: Callable[[], Settings],
+        *,
+        known: Callable[[str], Awaitable[Metadata | None]] | None = None,
+    ) -> None:
         self.resources = resources
         self._settings = settings
+        self._known = known
 
     def hold(self, held: bool) -> None:
         """Let the tasks of all jobs wait, or go on; looking at what was dropped goes on in any case."""
@@ -45,11 +56,25 @@ class Runner:
     async def examine(
         self, folders: Sequence[str], *, order: OrderChoice, merge: bool, rank: Rank
     ) -> tuple[Finding, ...]:
-        """Say what a folder or file holds, or with ``merge`` several as one book; see `steps.examine`."""
+        """Say what a folder or file holds, or with ``merge`` several as one book; see `steps.examine`.
+
+        What the Audible library says of a title stands behind its owner's sidecars, before the tags.
+        """
         settings = ExamineSettings.of(self._settings(), order)
         if merge:
-            return await examine_as_one(folders, settings, self.resources.pool, rank)
-        return await examine(folders[0], settings, self.resources.pool, rank)
+            found = await examine_as_one(folders, settings, self.resources.pool, rank)
+        else:
+            found = await examine(folders[0], settings, self.resources.pool, rank)
+        return tuple([await self._completed(one) if isinstance(one, Source) else one for one in found])
+
+    async def _completed(self, source: Source) -> Source:
+        asin = asin_of(source)
+        metadata = await self._known(asin) if self._known is not None and asin else None
+        if metadata is None:
+            return source
+        evidence = source.evidence
+        told = (*evidence.metadata, ("the Audible library", metadata))
+        return replace(source, evidence=replace(evidence, metadata=told))
 
     async def source(
         self,
@@ -138,6 +163,12 @@ class Runner:
         library = self._settings().paths.library
         assert library is not None
         return await anyio.to_thread.run_sync(pipeline.has_backup, library, fingerprint)
+
+
+def asin_of(source: Source) -> str:
+    """Return which title at Audible a source is, by the tags of its files, "" if they name none or several."""
+    named = {file.tags.asin for file in source.files} - {""}
+    return named.pop() if len(named) == 1 else ""
 
 
 def rank_of(job: Job) -> Rank:

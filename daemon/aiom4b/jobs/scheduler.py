@@ -2,62 +2,64 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeVar, Unpack
+from typing import Unpack
 
 import anyio
 import anyio.abc
-import anyio.to_thread
 import structlog
 
 from aiom4b import pipeline
-from aiom4b.adapters.files import displayable, translated
+from aiom4b.adapters.files import displayable
 from aiom4b.config import Settings
 from aiom4b.errors import Aiom4bError, Transient
 from aiom4b.jobs import progress as reckoning
 from aiom4b.jobs.admission import Admission
 from aiom4b.jobs.events import Events, of_entry, of_job
-from aiom4b.jobs.job import Job, JobId, Metrics, Problem, Status
+from aiom4b.jobs.fetching import Fetcher
+from aiom4b.jobs.job import Job, JobId, Kind, Metrics, Problem, Status
 from aiom4b.jobs.runner import Duplicate, Runner
 from aiom4b.jobs.store import JobChanges, Store
 from aiom4b.jobs.verdicts import Course, verdict
-from aiom4b.models import Clock, Progress, Source, Step
-from aiom4b.pipeline import Finished
+from aiom4b.jobs.work import Conversions, Downloads, Recording, Work, insist
+from aiom4b.models import Clock, Progress
 
 _TELL_SECONDS = 0.5
 _LONGEST_SLEEP = 60.0
-_DATABASE_SECONDS = 5.0
 _DUPLICATE = "job.duplicate"
 # Begun so often beyond all its attempts, a job never came to an end of its own: kills and power cuts don't fall on one
 # book that often, so it is taken for what ends the process.
 _MOST_STOPS = 25
-
-T = TypeVar("T")
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class _Live:
-    """A job in work: what it stands at now, and how it shall end if it is stopped. What is ``made`` can't be stopped any more."""
+    """A job in work: what it stands at now, and how it shall end if it is stopped; ``back`` in the queue, when nothing else.
+
+    What is ``made`` can't be stopped any more. Its step began at ``step_began``, with ``step_done`` done already.
+    """
 
     job: Job
     scope: anyio.CancelScope
     ended: anyio.Event = field(default_factory=anyio.Event)
     ending: tuple[Status, Problem | None] | None = None
-    made: tuple[Source, Finished] | None = None
+    back: bool = False
+    made: Recording | None = None
     step_began: float = 0.0
+    step_done: int = 0
     told: float = 0.0
 
 
 class Scheduler:
-    """Takes the oldest job of the highest priority whenever there is a slot, and never loses one.
+    """Takes the oldest job of the highest priority whenever there is a slot for its kind, and never loses one.
 
-    One for the process, in one event loop. ``monotonic`` is seconds on a clock that nobody sets.
+    One for the process, in one event loop. ``monotonic`` is seconds on a clock that nobody sets. Without a ``fetcher``
+    downloads fail with ``audible.no_account``.
     """
 
     def __init__(
@@ -70,15 +72,19 @@ class Scheduler:
         *,
         clock: Clock,
         monotonic: Callable[[], float],
+        fetcher: Fetcher | None = None,
     ) -> None:
         self._store = store
         self._events = events
         self._runner = runner
-        self._admission = admission
         admission.admitted = self.wake
         self._settings = settings
         self._clock = clock
         self._monotonic = monotonic
+        self._work: dict[Kind, Work] = {
+            Kind.CONVERT: Conversions(store, runner, admission, clock=clock),
+            Kind.DOWNLOAD: Downloads(fetcher, monotonic=monotonic),
+        }
         self._live: dict[JobId, _Live] = {}
         self._waiting_for: dict[JobId, str] = {}  # the code of the error
         self._wake = anyio.Event()
@@ -101,10 +107,10 @@ class Scheduler:
         async with anyio.create_task_group() as group:
             while True:
                 self._wake = anyio.Event()
-                await self._insist(lambda: self._fill(group))
+                await insist(lambda: self._fill(group))
                 if not self._live:
                     self._idle.set()
-                with anyio.move_on_after(await self._insist(self._pause)):
+                with anyio.move_on_after(await insist(self._pause)):
                     await self._wake.wait()
 
     async def idle(self) -> None:
@@ -113,32 +119,30 @@ class Scheduler:
         self._wake.set()
         await self._idle.wait()
 
-    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Return what ``call`` returns, as soon as the database takes it: its disk may be full for a while."""
-        while True:
-            try:
-                return await call()
-            except Transient as error:
-                log.warning("database.waiting", code=error.code, reason=error.reason, remedy=error.remedy)
-                await anyio.sleep(_DATABASE_SECONDS)
+    def _vacant(self, kind: Kind) -> bool:
+        """Whether one more job of this kind may be begun now."""
+        busy = sum(live.job.kind is kind for live in self._live.values())
+        return not self.paused and busy < at_once(kind, self._settings())
 
     async def _pause(self) -> float:
         """Return for how many seconds there is nothing to begin. The wall clock may be set: a minute is the longest sleep."""
-        due = None if self.paused else await self._store.next_due()
-        if due is None or len(self._live) >= self._settings().jobs.max_concurrent:
+        vacant = [kind for kind in Kind if self._vacant(kind)]
+        due = await self._store.next_due(vacant) if vacant else None
+        if due is None:
             return _LONGEST_SLEEP
         return min(max((due - self._clock()).total_seconds(), 0.05), _LONGEST_SLEEP)
 
     async def _fill(self, group: anyio.abc.TaskGroup) -> None:
-        while not self.paused and len(self._live) < self._settings().jobs.max_concurrent:
-            job = await self._store.claim(self._clock())
-            if job is None:
-                return
-            live = _Live(job=job, scope=anyio.CancelScope(), step_began=self._monotonic())
-            self._live[job.id] = live
-            group.start_soon(self._work, live, name=f"job {job.id}")
+        for kind in Kind:
+            while self._vacant(kind):
+                job = await self._store.claim(self._clock(), kind)
+                if job is None:
+                    break
+                live = _Live(job=job, scope=anyio.CancelScope(), step_began=self._monotonic())
+                self._live[job.id] = live
+                group.start_soon(self._carry_out, live, name=f"job {job.id}")
 
-    async def _work(self, live: _Live) -> None:
+    async def _carry_out(self, live: _Live) -> None:
         job = live.job
         try:
             with structlog.contextvars.bound_contextvars(job=job.id):
@@ -146,9 +150,11 @@ class Scheduler:
                     await self._attempt(live)
                 # Outside its scope: whoever cancels it while it is being published comes too late.
                 if live.made is not None:
-                    await self._completed(live, *live.made)
+                    await self._completed(live, live.made)
                 elif live.ending is not None:
                     await self._end(live, *live.ending)
+                elif live.back:
+                    await self._put_back(live)
         except anyio.get_cancelled_exc_class():
             await self._put_back(live)
             raise
@@ -167,93 +173,50 @@ class Scheduler:
             if live.job.id not in self._waiting_for:
                 await self._note(live.job, "job.started", attempt=live.job.attempts)
             self._publish("job.started", live.job)
-            live.made = await self._made(live)
+            live.made = await self._work[live.job.kind].make(
+                live.job, lambda job: _identified(live, job), lambda now: self._progressed(live, now)
+            )
         except Duplicate as other:
             live.ending = (Status.CANCELLED, _duplicate(other.name))
         except Exception as error:  # noqa: BLE001 - whatever it is, the other jobs go on
             await self._failed(live, pipeline.understood(error))
-
-    async def _made(self, live: _Live) -> tuple[Source, Finished]:
-        async def found(source: Source) -> bool:
-            job = await self._store.identify(live.job.id, source.fingerprint, source.name, source.seconds, source.size)
-            live.job = job or live.job
-            return job is not None
-
-        async def others(sources: Sequence[Source]) -> None:
-            for source in sources:
-                await self._admission.add(source, live.job.entry, live.job.options, live.job.priority)
-
-        source = await self._runner.source(live.job, found, others)
-        again = live.job.options.again or await self._store.forgotten(source.fingerprint)
-        finished = await self._runner.make(live.job, source, lambda now: self._progressed(live, now), again=again)
-        return source, finished
 
     def _progressed(self, live: _Live, now: Progress) -> None:
         """Note how far a job is; told twice a second at most."""
         moment = self._monotonic()
         job = live.job
         if now.step != job.step:
-            live.step_began = moment
+            live.step_began, live.step_done = moment, now.done
             live.told = 0.0
         live.job = replace(
             job,
             step=now.step,
             progress=reckoning.overall(now, job.progress),
-            eta_seconds=reckoning.eta_seconds(now, moment - live.step_began),
+            eta_seconds=reckoning.eta_seconds(now, moment - live.step_began, begun=live.step_done),
         )
         if moment - live.told >= _TELL_SECONDS:
             live.told = moment
             self._publish("job.step" if now.step != job.step else "job.progress", live.job)
 
-    async def _completed(self, live: _Live, source: Source, finished: Finished) -> None:
-        """Record a published book. If we are stopped in between, the next start finds it in the library."""
-        now = self._clock()
-        publication = finished.publication
-        try:
-            published = await anyio.to_thread.run_sync(_size, publication.book)
-        except Aiom4bError as error:  # its owner has moved it at once, or the volume went: it is published all the same
-            log.warning("book.not_measured", code=error.code, reason=error.reason)
-            published = 0
-        await self._insist(
-            lambda: self._store.remember_published(source.fingerprint, publication.id, publication.book, now)
-        )
-        await self._insist(lambda: self._store.unforget(source.fingerprint))
-        for step, wall in finished.seconds.items():
-            await self._note(live.job, "step.completed", step=step, seconds=round(wall, 3))
-        for warning in finished.warnings:
-            await self._note(live.job, "book.warning", warning=warning)
-        await self._note(live.job, "job.completed", output=displayable(publication.book))
-        metrics = Metrics(
-            bytes_in=source.size,
-            bytes_out=published,
-            audio_seconds=finished.plan.timeline.seconds,
-            wall_seconds=finished.seconds,
-            cpu_seconds=finished.cpu_seconds,
-            peak_memory=finished.peak_memory,
-        )
+    async def _completed(self, live: _Live, record: Recording) -> None:
+        made = await record(live.job)
+        await self._note(live.job, "job.completed", output=displayable(made.output))
         live.job = await self._change(
             live.job,
             "job.completed",
             status=Status.COMPLETED,
-            step=Step.PUBLISH,
+            step=made.step,
             progress=100.0,
             eta_seconds=None,
-            output=publication.book,
-            book=publication.id,
-            backup=finished.receipt.root if finished.receipt.copied else None,
+            output=made.output,
+            book=made.book,
+            backup=made.backup,
             error=None,
-            ended=now,
-            metrics=metrics,
+            ended=self._clock(),
+            metrics=made.metrics,
         )
-        self.totals = self.totals.plus(metrics)
+        self.totals = self.totals.plus(made.metrics)
         self._waiting_for.pop(live.job.id, None)
-        log.info(
-            "book.published",
-            book=displayable(source.name),
-            path=displayable(publication.book),
-            already=publication.already,
-            seconds=round(sum(finished.seconds.values()), 2),
-        )
 
     async def _failed(self, live: _Live, error: Aiom4bError) -> None:
         problem = Problem.of(error, order=f"aiom4b jobs order {live.job.id[:8]}")
@@ -329,6 +292,7 @@ class Scheduler:
             )
             if changed is not None:
                 await self._store.note(live.job.id, self._clock(), "job.stopped")
+                self._publish("job.changed", changed)
 
     # --- what others ask of it -----------------------------------------------------------------------------------------
 
@@ -365,7 +329,10 @@ class Scheduler:
             await self._runner.sweep(job.fingerprint)
 
     async def pause(self) -> None:
-        """Begin nothing any more, over restarts too; what is in work stands still after the segments in flight."""
+        """Begin nothing any more, over restarts too; what is in work stands still after the segments in flight.
+
+        Downloads go back to the queue, so that the line is free at once; they go on where they were.
+        """
         await self._set_paused(True)
 
     async def resume(self) -> None:
@@ -376,6 +343,11 @@ class Scheduler:
         await self._store.set_flag("paused", paused)
         self.paused = paused
         self._runner.hold(paused)
+        if paused:
+            for live in self._live.values():
+                if live.job.kind is Kind.DOWNLOAD and live.made is None:
+                    live.back = True
+                    live.scope.cancel()
         self._events.publish("service.paused" if paused else "service.resumed")
         self._wake.set()
 
@@ -403,25 +375,29 @@ class Scheduler:
     # --- telling and recording -----------------------------------------------------------------------------------------
 
     async def _change(self, job: Job, event: str, **changes: Unpack[JobChanges]) -> Job:
-        changed = await self._insist(lambda: self._store.update(job.id, self._clock(), **changes))
+        changed = await insist(lambda: self._store.update(job.id, self._clock(), **changes))
         assert changed is not None, "a job in work can't be deleted"
         self._publish(event, changed)
         if (name := changed.entry) is not None:
-            entry = await self._insist(lambda: self._store.entry(name))
+            entry = await insist(lambda: self._store.entry(name))
             if entry is not None:  # its state follows its jobs
                 self._events.publish("entry.changed", **of_entry(entry))
         return changed
 
     async def _note(self, job: Job, event: str, **data: object) -> None:
-        await self._insist(lambda: self._store.note(job.id, self._clock(), event, **data))
+        await insist(lambda: self._store.note(job.id, self._clock(), event, **data))
 
     def _publish(self, event: str, job: Job) -> None:
         self._events.publish(event, **of_job(job))
 
 
-def _size(path: str) -> int:
-    with translated(path, "looking at"):
-        return os.stat(path).st_size
+def at_once(kind: Kind, settings: Settings) -> int:
+    """Return how many jobs of a kind may be in progress at a time."""
+    return settings.audible.transfers if kind is Kind.DOWNLOAD else settings.jobs.max_concurrent
+
+
+def _identified(live: _Live, job: Job) -> None:
+    live.job = job
 
 
 def _reason(problem: Problem | None) -> dict[str, str]:

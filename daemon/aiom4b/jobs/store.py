@@ -1,4 +1,4 @@
-"""What do we know durably of jobs and entries? Every question and every change is one transaction, in one thread.
+"""What do we know durably of jobs, entries and titles? Every question and every change is one transaction, in one thread.
 
 On return a change survives a power cut. What has begun is brought to its end even if the caller is cancelled meanwhile, so
 that nobody is left in doubt whether a job was claimed. Any call may raise Transient ``space.full``, ``database.busy`` or
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
@@ -22,10 +22,11 @@ import peewee
 from aiom4b import models
 from aiom4b.adapters import files
 from aiom4b.errors import Exit, Fatal, NeedsAttention
-from aiom4b.jobs import entries, queue
+from aiom4b.jobs import entries, queue, titles
 from aiom4b.jobs.database import open_database, translated
 from aiom4b.jobs.job import Job, JobEvent, JobId, JobOptions, Kind, Metrics, Problem, SourceEntry, Status
-from aiom4b.jobs.rows import CounterRow, FlagRow, ForgottenRow, JobRow, NoteRow, PublishedRow
+from aiom4b.jobs.rows import CounterRow, FlagRow, ForgottenRow, JobRow, NoteRow, PauseRow, PublishedRow
+from aiom4b.jobs.title import Asin, Cause, Holding, Pause, Profile, SyncState, Title, TitleFacts, TitleStatus
 from aiom4b.models import BookId, Clock, Fingerprint, Name, Step
 
 KEPT_NOTES = 200
@@ -77,15 +78,22 @@ _writes = _transaction("IMMEDIATE")  # waits for its turn at once instead of fai
 
 
 class Store:
-    """Jobs, their logs, entries, and what was published, as the database has them. Open it with `Store.open`.
+    """Jobs, their logs, entries, titles, and what was published, as the database has them. Open it with `Store.open`.
 
     ``damaged_aside`` is where a damaged database was put when this one was opened, None in better times.
     """
 
     def __init__(
-        self, database: peewee.SqliteDatabase, thread: ThreadPoolExecutor, *, path: str, damaged_aside: str | None
+        self,
+        database: peewee.SqliteDatabase,
+        thread: ThreadPoolExecutor,
+        *,
+        path: str,
+        damaged_aside: str | None,
+        clock: Clock,
     ) -> None:
         self.damaged_aside = damaged_aside
+        self._clock = clock
         self._database = database
         self._thread = thread
         self._path = path
@@ -102,7 +110,7 @@ class Store:
             with anyio.CancelScope(shield=True):
                 loop = asyncio.get_running_loop()
                 database, aside = await loop.run_in_executor(thread, open_database, path, clock)
-            return cls(database, thread, path=path, damaged_aside=aside)
+            return cls(database, thread, path=path, damaged_aside=aside, clock=clock)
         except BaseException:
             thread.shutdown()
             raise
@@ -156,11 +164,15 @@ class Store:
         priority: int = 0,
         audio_seconds: float = 0.0,
         bytes_in: int = 0,
+        asin: str = "",
     ) -> tuple[Job, bool]:
-        """Queue a job and return it with True; or, with False, the one that has this fingerprint and has not ended."""
-        known = queue.open_one(self._database, fingerprint)
+        """Queue a job and return it with True; or, with False, the one that does the same work and has not ended.
+
+        That is one with this fingerprint, or for a download one with this ASIN. If it didn't know its ASIN, it does now.
+        """
+        known = queue.same_work(self._database, kind, fingerprint, asin)
         if known is not None:
-            return known, False
+            return (queue.change(self._database, known, asin=asin) if asin and not known.asin else known), False
         job = queue.add(
             self._database,
             now=now,
@@ -172,6 +184,7 @@ class Store:
             options=options,
             priority=priority,
             metrics=Metrics(audio_seconds=audio_seconds, bytes_in=bytes_in),
+            asin=asin,
         )
         return job, True
 
@@ -221,12 +234,13 @@ class Store:
         return queue.counts(self._database)
 
     @_writes
-    def claim(self, now: datetime) -> Job | None:
-        """Take the next job that may run: by priority, the largest first, and then by age. It is RUNNING on return.
+    def claim(self, now: datetime, kind: Kind | None = None) -> Job | None:
+        """Take the next job that may run, of this kind if one is given. It is RUNNING on return.
 
-        This counts as an attempt before any work begins, so that work which kills the process isn't tried for ever.
+        By priority, the largest first, and then by age. This counts as an attempt before any work begins, so that work which
+        kills the process isn't tried for ever.
         """
-        job = queue.next_one(self._database, now)
+        job = queue.next_one(self._database, now, tuple(Kind) if kind is None else (kind,))
         if job is None:
             return None
         return queue.change(
@@ -241,15 +255,15 @@ class Store:
         )
 
     @_reads
-    def next_due(self) -> datetime | None:
-        """Return the earliest time at which a job that waits for its time may run: past if one may run now."""
-        return queue.next_due(self._database)
+    def next_due(self, kinds: Collection[Kind] = tuple(Kind)) -> datetime | None:
+        """Return the earliest time at which a job of these kinds that waits for its time may run: past if one may now."""
+        return queue.next_due(self._database, kinds)
 
     @_writes
     def identify(
-        self, id: JobId, fingerprint: Fingerprint, name: Name, audio_seconds: float, bytes_in: int
+        self, id: JobId, fingerprint: Fingerprint, name: Name, audio_seconds: float, bytes_in: int, asin: str = ""
     ) -> Job | None:
-        """Record what a look at its files showed of a job.
+        """Record what a look at its files showed of a job; without an ``asin`` it keeps the one that it has.
 
         None, and nothing is changed, if another job with this fingerprint has not ended, or the job is gone.
         """
@@ -257,7 +271,8 @@ class Store:
         if job is None or (same is not None and same.id != id):
             return None
         metrics = replace(job.metrics, audio_seconds=audio_seconds, bytes_in=bytes_in)
-        return queue.change(self._database, job, fingerprint=fingerprint, name=name, metrics=metrics)
+        known = asin or job.asin
+        return queue.change(self._database, job, fingerprint=fingerprint, name=name, metrics=metrics, asin=known)
 
     @_writes
     def update(
@@ -279,14 +294,19 @@ class Store:
         if job is None or (only_if is not None and job.status not in only_if):
             return None
         if job.status.ended and not changes.get("status", job.status).ended:
-            same = queue.open_one(self._database, job.fingerprint)
+            same = queue.same_work(self._database, job.kind, job.fingerprint, job.asin)
             if same is not None:
                 raise NeedsAttention(
                     "job.conflict",
                     f"Job {same.id} works on the same content and has not ended.",
                     remedy="Wait for that job, or cancel it first.",
                 )
-        return queue.change(self._database, job, updated=now, **changes)
+        changed = queue.change(self._database, job, updated=now, **changes)
+        if changed.status is Status.COMPLETED and job.status is not Status.COMPLETED:
+            titles.completed(self._database, changed, now)
+        if changed.status is Status.CANCELLED and job.status is not Status.CANCELLED:
+            titles.cancelled(self._database, changed, now)
+        return changed
 
     @_writes
     def delete(self, id: JobId) -> bool:
@@ -383,6 +403,154 @@ class Store:
     def unforget(self, fingerprint: Fingerprint) -> None:
         """Take `forget` back."""
         ForgottenRow.delete().where(ForgottenRow.fingerprint == fingerprint).execute(self._database)
+
+    # --- titles of the owner's accounts -------------------------------------------------------------------------------
+
+    @_writes
+    def put_titles(
+        self, profile: Profile, facts: Sequence[TitleFacts], now: datetime, *, whole: bool, state: SyncState
+    ) -> tuple[int, int, int]:
+        """Record what one sync of an account told, and how far it is known now: both or neither.
+
+        Returns how many titles are new, changed, and gone. With ``whole`` these are all of them, and what is missing is gone:
+        UNAVAILABLE with ``title.revoked``, as is what says so itself; nothing that was told of it before is lost. A title that
+        was not known once the library had been listed whole came later.
+        """
+        counts = titles.put(self._database, profile, facts, now, whole=whole)
+        titles.set_sync_state(self._database, profile, state)
+        return counts
+
+    @_reads
+    def titles(
+        self,
+        *,
+        limit: int,
+        offset: int,
+        profile: Profile | None = None,
+        status: TitleStatus | None = None,
+        search: str = "",
+        since: datetime | None = None,
+    ) -> tuple[list[Title], int]:
+        """Return a page of the titles, the latest purchase first, and how many of them there are.
+
+        Only those of this account, of this status, that changed after ``since``, and in whose title, subtitle, authors,
+        narrators, series or ASIN every word of ``search`` is found, whatever its case and accents.
+        """
+        return titles.page(
+            self._database,
+            profile=profile,
+            status=status,
+            search=search,
+            since=since,
+            limit=limit,
+            offset=offset,
+        )
+
+    @_reads
+    def title_counts(self) -> dict[TitleStatus, int]:
+        """Return how many titles there are of each status, zeros included."""
+        return titles.counts(self._database)
+
+    @_reads
+    def title(self, asin: Asin, profile: Profile | None = None) -> Title | None:
+        """Return a title of this account, or of any: then of one that can have it, if there is such a one."""
+        return titles.one(self._database, asin, profile)
+
+    @_reads
+    def unreleased(self, profile: Profile, now: datetime) -> list[Mapping[str, object]]:
+        """Return the documents of an account's titles that could not be had yet, and whose day of release has come."""
+        return titles.unreleased(self._database, profile, now)
+
+    @_reads
+    def here(self, asin: Asin) -> Holding | None:
+        """Return what there is of a title: work on it that has not ended, its downloaded files, its book. None: nothing.
+
+        What completed jobs brought is remembered when they are cleared.
+        """
+        return titles.here(self._database, asin)
+
+    @_reads
+    def jobs_of_title(self, asin: Asin) -> list[Job]:
+        """Return the jobs of a title, the oldest first."""
+        return titles.jobs(self._database, asin)
+
+    @_writes
+    def title_downloaded(self, asin: Asin, files: Name | None) -> None:
+        """Record the folder of a title's finished download, None when it went. A completed download has recorded its own."""
+        titles.hold(self._database, asin, self._clock(), files=files)
+
+    @_writes
+    def title_filed(self, asin: Asin, book: Name | None) -> None:
+        """Record where a title's book is, None when it is gone. A completed job has recorded its own."""
+        titles.hold(self._database, asin, self._clock(), book=book)
+
+    @_reads
+    def titles_downloaded(self) -> list[Asin]:
+        """Return the titles of which the folder of a finished download is recorded."""
+        return titles.downloaded(self._database)
+
+    @_reads
+    def title_declined(self, asin: Asin) -> bool:
+        """Tell whether its owner ever cancelled a job of a title: then it is left alone until it is asked for.
+
+        Remembered when the job is cleared. A job that was cancelled for a reason of its own (a duplicate, say) doesn't count.
+        """
+        return titles.declined(self._database, asin)
+
+    @_writes
+    def title_unavailable(self, asin: Asin, problem: Problem | None) -> None:
+        """Record why a title could not be had when it was asked for; None, or news of it in its library, takes that back."""
+        titles.refuse(self._database, asin, problem, self._clock())
+
+    # --- accounts -----------------------------------------------------------------------------------------------------
+
+    @_reads
+    def sync_state(self, profile: Profile) -> SyncState:
+        """Return how far an account's library is known."""
+        return titles.sync_state(self._database, profile)
+
+    @_writes
+    def note_licence(self, profile: Profile, asin: Asin, at: datetime, outcome: str) -> None:
+        """Count a licence that is about to be asked for, before that; told again with the same time, what came of it."""
+        titles.note_licence(self._database, profile, asin, at, outcome)
+
+    @_writes
+    def revise_licences(self, profile: Profile, before: str, outcome: str) -> None:
+        """Record another outcome for those of an account's licences that came to ``before``: it says nothing any more."""
+        titles.revise_licences(self._database, profile, before, outcome)
+
+    @_reads
+    def licences_since(self, at: datetime, profile: Profile | None = None) -> list[datetime]:
+        """Return when licences were asked for after a time, by this account or by all, the earliest first.
+
+        Without those that Audible did not hear of.
+        """
+        return titles.licences_since(self._database, at, profile)
+
+    @_reads
+    def licences_of(self, profile: Profile, asin: Asin) -> list[tuple[datetime, str]]:
+        """Return when an account asked for a title's licence and what came of it, the latest first."""
+        return titles.licences_of(self._database, profile, asin)
+
+    @_writes
+    def pause_account(self, profile: Profile, pause: Pause) -> None:
+        """Record that an account is left alone, in place of what was recorded for the same cause."""
+        titles.pause(self._database, profile, pause)
+
+    @_reads
+    def pauses(self, profile: Profile) -> tuple[Pause, ...]:
+        """Return an account's pauses, over or not, the longest first: their failures count until `end_pause`."""
+        return titles.pauses(self._database, profile)
+
+    @_writes
+    def end_pause(self, profile: Profile, cause: Cause) -> None:
+        """Forget a pause and its failures: Audible has answered."""
+        PauseRow.delete().where((PauseRow.profile == profile) & (PauseRow.cause == cause)).execute(self._database)
+
+    @_writes
+    def drop_profile(self, profile: Profile) -> None:
+        """Forget an account's titles, pauses and state. Jobs, what is here, and the licences asked for stay known."""
+        titles.drop(self._database, profile)
 
     # --- odds ---------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,10 @@ _MENDED_IN_PLACE = (
     "file.missing",
     "config.template",
 )
+# A key that is put beside the book changes it, and a sign-in or new settings wake what waits (`Desk.look_for_keys`). The rest
+# is patience: an old collection of hundreds of locked books must not keep the service busy.
+LOCKED = ("audible.key_missing", "audible.key_wrong")
+_LOOK_FOR_KEYS = timedelta(minutes=10)
 # Only a choice of its owner helps.
 _CHOICES = ("order.contradiction", "order.unclear", "order.tags_unusable", "order.not_these")
 
@@ -47,9 +51,12 @@ class Verdict:
 def verdict(error: Aiom4bError, attempts: int, max_attempts: int) -> Verdict:
     """Judge. ``attempts`` counts the one that just failed.
 
-    Pauses double from half a minute to an hour, so that five attempts span seven minutes. What waits for somebody's
-    hand or for free space is looked at four times a minute, as often as it takes.
+    An error that says when it is worth trying again is believed. Else pauses double from half a minute to an hour, so that
+    five attempts span seven minutes. What waits for somebody's hand or for free space is looked at four times a minute, as
+    often as it takes.
     """
+    if error.later is not None:
+        return Verdict(course=Course.AGAIN, pause=error.later, counts=False)
     if error.code == "source.changed":
         return Verdict(course=Course.SETTLE, counts=False)
     if error.code in _NOT_ITS_FAULT:
@@ -60,6 +67,8 @@ def verdict(error: Aiom4bError, attempts: int, max_attempts: int) -> Verdict:
         return Verdict(course=Course.AGAIN, pause=min(_FIRST_PAUSE * 2 ** min(attempts - 1, 10), _LONGEST_PAUSE))
     if isinstance(error, NeedsAttention) and error.code in _CHOICES:
         return Verdict(course=Course.CHOICE, counts=False)
+    if error.code in LOCKED:
+        return Verdict(course=Course.AGAIN, pause=_LOOK_FOR_KEYS, counts=False)
     if error.code in _MENDED_IN_PLACE:
         return Verdict(course=Course.AGAIN, pause=_LOOK_AGAIN, counts=False)
     return Verdict(course=Course.FAIL)

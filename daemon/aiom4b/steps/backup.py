@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 import anyio
@@ -16,9 +18,9 @@ import anyio.from_thread
 import anyio.to_thread
 
 from aiom4b.adapters import backups
-from aiom4b.adapters.backup_format import MANIFEST, BackupSet, StoredFile, stored_path
+from aiom4b.adapters.backup_format import MANIFEST, BackupSet, StoredFile, holds_key, stored_path
 from aiom4b.adapters.copies import Copied, Copy, copy_all
-from aiom4b.adapters.files import check_writable, hash_file, make_directories, make_heir
+from aiom4b.adapters.files import check_writable, hash_file, make_directories, make_heir, translated, write_durably
 from aiom4b.adapters.space import SpaceLedger
 from aiom4b.errors import NeedsAttention, Transient
 from aiom4b.models import BackupReceipt, CopiedFile, FileIdentity, Name, Progress, Sha256, Source, Step
@@ -49,10 +51,12 @@ async def backup(
     limiter: anyio.CapacityLimiter,
     ledger: SpaceLedger,
     report: Callable[[Progress], None],
+    extras: Mapping[Name, bytes] = MappingProxyType({}),
 ) -> BackupReceipt:
     """Return a complete, verified backup of ``source`` in ``directory``: one that is there already, else a new set.
 
-    The receipt lists the audio in the order of ``source.files``, then the sidecars. ``report`` is called in the event loop;
+    ``extras`` are files that the set holds although the source doesn't: keys, without which a restored book stays locked.
+    The receipt lists the audio in the order of ``source.files``, then the sidecars, then those. ``report`` is called in the event loop;
     every byte counts when it is written and once more when it is read back. ``limiter`` says how many threads copy at once.
     Safe to repeat: a set appears whole or not at all, cancelled or killed, and the next run removes what is left of the last.
 
@@ -68,12 +72,13 @@ async def backup(
         claim = await work.in_thread(backups.claimed, staged)
         await work.in_thread(held.enter_context, claim)
         await work.in_thread(backups.clear, staged)
-        made = await work.in_thread(_same, source, wanted, directory, work.heard)
+        made = await work.in_thread(_same, source, wanted, extras, directory, work.heard)
         if made is None:
             await work.in_thread(held.enter_context, ledger.reserve(directory, _needed(wanted)))
             try:
                 await work.in_thread(make_heir, staged, directory)
                 files = await _copied(source, wanted, staged, work)
+                files += await work.in_thread(_written, extras, staged, now)
                 plan = BackupSet(
                     root=staged,
                     source=source.root,
@@ -122,18 +127,44 @@ def _needed(wanted: Sequence[_Wanted]) -> int:
 
 
 def _same(
-    source: Source, wanted: Sequence[_Wanted], directory: str, on_bytes: Callable[[int], None]
+    source: Source,
+    wanted: Sequence[_Wanted],
+    extras: Mapping[Name, bytes],
+    directory: str,
+    on_bytes: Callable[[int], None],
 ) -> BackupSet | None:
     """Return the newest set that holds exactly these files, every one of them proved by reading it."""
     for found in reversed(backups.list_sets(directory)):
         if (
             found.fingerprint == source.fingerprint
-            and len(found.files) == len(wanted)
-            and all(_agrees(source.root, one, stored) for one, stored in zip(wanted, found.files, strict=True))
+            and len(found.files) == len(wanted) + len(extras)
+            and all(_agrees(source.root, one, stored) for one, stored in zip(wanted, found.files, strict=False))
+            and all(
+                (stored.path, stored.sha256) == (path, _sha256(data))
+                for (path, data), stored in zip(extras.items(), found.files[len(wanted) :], strict=True)
+            )
             and not backups.damage(found, on_bytes=on_bytes)
         ):
             return found
     return None
+
+
+def _written(extras: Mapping[Name, bytes], staged: str, now: datetime) -> tuple[StoredFile, ...]:
+    """Write what holds keys, readable by its owner only from the first byte on."""
+    stored = []
+    for path, data in extras.items():
+        destination = os.path.join(staged, stored_path(path))
+        make_directories(os.path.dirname(destination))
+        write_durably(destination, data, mode=0o600)
+        stamp = int(now.timestamp()) * 1_000_000_000
+        with translated(destination, "writing"):
+            os.utime(destination, ns=(stamp, stamp))
+        stored.append(StoredFile(path=path, size=len(data), sha256=_sha256(data), mtime_ns=stamp))
+    return tuple(stored)
+
+
+def _sha256(data: bytes) -> Sha256:
+    return Sha256(hashlib.sha256(data).hexdigest())
 
 
 def _agrees(root: str, one: _Wanted, stored: StoredFile) -> bool:
@@ -193,6 +224,7 @@ async def _copied(source: Source, wanted: Sequence[_Wanted], staged: str, work: 
             destination=os.path.join(staged, stored_path(one.path)),
             expected=one.expected,
             sha256=one.sha256,
+            private=holds_key(one.path),
         )
         for one in wanted
     ]

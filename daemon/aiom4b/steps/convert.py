@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from functools import partial
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 from pydantic import TypeAdapter, ValidationError
 
-from aiom4b.adapters import covers, files, sidecars, tags
-from aiom4b.engine import mux, segment
-from aiom4b.engine.mux import MuxedPiece, MuxRequest, Piece
+from aiom4b.adapters import copies, covers, files, sidecars, tags
+from aiom4b.engine import copying, mux, segment
+from aiom4b.engine.mux import Muxed, MuxRequest, Piece
 from aiom4b.engine.segment import MadeSegment, SegmentRequest
 from aiom4b.errors import NeedsAttention, Transient
 from aiom4b.models import (
@@ -32,28 +33,29 @@ from aiom4b.models import (
     Source,
     Step,
 )
-from aiom4b.steps.context import TOOL, StepContext, needs_own_worker, together
+from aiom4b.steps.context import TOOL, Keys, StepContext, both, needs_own_worker, together
 
 _SEGMENT = TypeAdapter(Segment)
+_TASKS_A_WORKER = 4  # the first ones share their core with the one that writes the book
 _COVER_BYTES = 64 * 1024 * 1024
 _EXTRAS_BYTES = 8 * 1024 * 1024  # cover, twice, and what a file system needs around the files
 
 
 async def convert(
-    source: Source, plan: BookPlan, receipt: BackupReceipt, context: StepContext, *, refuse_damage: bool
+    source: Source, plan: BookPlan, receipt: BackupReceipt, keys: Keys, context: StepContext, *, refuse_damage: bool
 ) -> Draft:
-    """Make the book in the work directory; nothing outside it is written.
+    """Make the book in the work directory; nothing outside it is written. ``keys`` open what is locked.
 
     Repeating it makes only the segments that are not there yet. Raises what workers raise: ``proof.sound`` when a segment
     does not sound like its source, ``worker.*`` when a process died, ``space.full``; with ``refuse_damage``
     ``audio.damaged`` for flaws that the examination found and for frames that can't be decoded.
     """
-    with context.ledger.reserve(context.work_dir, _bytes_needed(plan)):
-        return await _convert(source, plan, receipt, context, refuse_damage=refuse_damage)
+    with context.ledger.reserve(context.work_dir, _bytes_needed(source, plan)):
+        return await _convert(source, plan, receipt, keys, context, refuse_damage=refuse_damage)
 
 
 async def _convert(
-    source: Source, plan: BookPlan, receipt: BackupReceipt, context: StepContext, *, refuse_damage: bool
+    source: Source, plan: BookPlan, receipt: BackupReceipt, keys: Keys, context: StepContext, *, refuse_damage: bool
 ) -> Draft:
     if refuse_damage and (scars := [file for file in source.files if file.audio.damage]):
         first = scars[0]
@@ -73,23 +75,15 @@ async def _convert(
         pieces = [
             Piece(path=os.path.join(segments_folder, one.file), packets=one.packets, ours=True) for one, _ in kept
         ]
+        written = await _mux(source, plan, folder, pieces, context)
     else:
-        playing = [source.files[index] for index in plan.order.files]
-        pieces = [
-            Piece(path=os.path.join(receipt.root, file.path), packets=file.audio.frames, ours=False) for file in playing
-        ]
-    try:
-        written = await context.work(
-            mux.mux,
-            _mux_request(source, plan, folder, tuple(pieces)),
-            audio_seconds=plan.timeline.seconds,
-            single_use=True,
+        pieces = _pieces(source, plan, receipt, keys)
+        # Neither needs the other: while one core writes the book, all the others listen to what goes into it.
+        heard, written = await both(
+            partial(_listen, source, plan, pieces, context), partial(_mux, source, plan, folder, pieces, context)
         )
-    except Transient as error:
-        if error.code == "segment.damaged" and error.path is not None:
-            await anyio.to_thread.run_sync(os.unlink, error.path)  # so that the next attempt makes it anew
-        raise
-    segments = tuple(one for one, _ in kept) or _copied(written)
+        kept = [(one, False) for one in heard]
+    segments = tuple(one for one, _ in kept)
     await anyio.to_thread.run_sync(_check_pieces, segments, written, segments_folder)
     name = os.path.basename(plan.target)
     cover = await _cover(plan.cover, receipt.root, source, context, warnings)
@@ -107,6 +101,14 @@ async def _convert(
     if plan.write_metadata_json:
         document = sidecars.metadata_json(plan.metadata)
         await anyio.to_thread.run_sync(files.write_durably, os.path.join(folder, "metadata.json"), document)
+    for one in plan.documents:
+        copying_it = partial(
+            copies.copy_verified,
+            os.path.join(receipt.root, one.path),
+            os.path.join(folder, one.name),
+            on_bytes=lambda _: anyio.from_thread.check_cancelled(),
+        )
+        await anyio.to_thread.run_sync(copying_it, limiter=context.copies)
     await anyio.to_thread.run_sync(files.fsync_tree, folder)
     payload = sum(one.payload_bytes for one in segments)
     return Draft(
@@ -120,10 +122,22 @@ async def _convert(
     )
 
 
-def _bytes_needed(plan: BookPlan) -> int:
+def _pieces(source: Source, plan: BookPlan, receipt: BackupReceipt, keys: Keys) -> list[Piece]:
+    playing = [source.files[index] for index in plan.order.files]
+    counts = [file.audio.frames for file in playing]
+    counts[-1] = plan.packets - sum(counts[:-1])  # an edit list may hide packets at the end
+    return [
+        Piece(path=os.path.join(receipt.root, file.path), packets=count, ours=False, key=keys.get(file.path))
+        for file, count in zip(playing, counts, strict=True)
+    ]
+
+
+def _bytes_needed(source: Source, plan: BookPlan) -> int:
     """Return what the book takes while it is made: its segments and itself, at a bit rate that may overshoot by a fifth."""
+    sizes = {one.path: one.identity.size for one in source.sidecars}
+    documents = sum(sizes[one.path] for one in plan.documents)
     audio = 1.2 * plan.encoder.bit_rate * plan.timeline.seconds / 8 + 16 * plan.packets
-    return int(audio * (2 if plan.method is Method.ENCODE else 1)) + _EXTRAS_BYTES
+    return int(audio * (2 if plan.method is Method.ENCODE else 1)) + documents + _EXTRAS_BYTES
 
 
 def _flaws(segments: Sequence[Segment], source: Source, *, refuse: bool) -> list[str]:
@@ -214,6 +228,58 @@ def _found(folder: str, key: str) -> Segment | None:
         return None  # missing or torn: it is made again
 
 
+async def _listen(source: Source, plan: BookPlan, pieces: Sequence[Piece], context: StepContext) -> list[Segment]:
+    """Decode every packet that is copied, on all cores, and describe the stretches of the book."""
+    audio = source.files[plan.order.files[0]].audio
+    whole = [copying.Part(path=one.path, first=0, stop=one.packets, key=one.key) for one in pieces]
+    share = max(1, -(-len(plan.segments) // (context.pool.size * _TASKS_A_WORKER)))
+    groups = [plan.segments[place : place + share] for place in range(0, len(plan.segments), share)]
+    done = 0
+
+    async def one(group: Sequence[range]) -> list[Segment]:
+        nonlocal done
+        request = copying.CopyRequest(
+            parts=copying.parts_of(whole, group[0].start, group[-1].stop),
+            stretches=tuple(map(len, group)),
+            audio=audio,
+        )
+        made = await context.work(copying.stretches, request, audio_seconds=request.seconds)
+        done += sum(request.stretches)
+        total = plan.timeline.samples
+        context.report(Progress(step=Step.CONVERT, done=total * done // plan.packets, total=total))
+        return [
+            Segment(
+                first=stretch.start,
+                packets=len(stretch),
+                file="",
+                sha256=Sha256(sha256),
+                payload_bytes=size,
+                ratios=b"",
+                flaws=(),
+                bad_samples=0,
+            )
+            for stretch, (sha256, size) in zip(group, made, strict=True)
+        ]
+
+    return [segment for segments in await together([partial(one, group) for group in groups]) for segment in segments]
+
+
+async def _mux(
+    source: Source, plan: BookPlan, folder: str, pieces: Sequence[Piece], context: StepContext
+) -> tuple[Muxed, ...]:
+    try:
+        return await context.work(
+            mux.mux,
+            _mux_request(source, plan, folder, tuple(pieces)),
+            audio_seconds=plan.timeline.seconds,
+            single_use=True,
+        )
+    except Transient as error:
+        if error.code == "segment.damaged" and error.path is not None:
+            await anyio.to_thread.run_sync(os.unlink, error.path)  # so that the next attempt makes it anew
+        raise
+
+
 def _mux_request(source: Source, plan: BookPlan, folder: str, pieces: tuple[Piece, ...]) -> MuxRequest:
     first = source.files[plan.order.files[0]].audio
     encoded = plan.method is Method.ENCODE
@@ -221,6 +287,7 @@ def _mux_request(source: Source, plan: BookPlan, folder: str, pieces: tuple[Piec
         folder=folder,
         name=os.path.basename(plan.target),
         pieces=pieces,
+        stretches=plan.segments,
         encoder=plan.encoder if encoded else None,
         sample_rate=plan.timeline.sample_rate,
         block=FRAME_SAMPLES if encoded else first.samples_per_frame,
@@ -230,35 +297,17 @@ def _mux_request(source: Source, plan: BookPlan, folder: str, pieces: tuple[Piec
     )
 
 
-def _copied(written: Sequence[MuxedPiece]) -> tuple[Segment, ...]:
-    """Describe copied sources as segments: one a file, proved by their bytes instead of by ear."""
-    segments, first = [], 0
-    for piece in written:
-        segments.append(
-            Segment(
-                first=first,
-                packets=piece.packets,
-                file="",
-                sha256=Sha256(piece.sha256),
-                payload_bytes=piece.payload_bytes,
-                ratios=b"",
-                flaws=(),
-                bad_samples=0,
-            )
-        )
-        first += piece.packets
-    return tuple(segments)
-
-
-def _check_pieces(segments: Sequence[Segment], written: Sequence[MuxedPiece], folder: str) -> None:
-    """Refuse a segment file that rotted between its proof and its use, and remove it so that the next attempt makes it anew."""
+def _check_pieces(segments: Sequence[Segment], written: Sequence[Muxed], folder: str) -> None:
+    """Refuse packets that are others in the book than in their proof; a rotten segment file is removed, to be made anew."""
     for kept, piece in zip(segments, written, strict=True):
         if kept.sha256 != piece.sha256:
-            os.unlink(os.path.join(folder, kept.file))
+            what = kept.file or f"the packets from {kept.first} on"
+            if kept.file:
+                os.unlink(os.path.join(folder, kept.file))
             raise Transient(
                 "segment.damaged",
-                f"A finished segment was damaged on the disk: {kept.file}.",
-                remedy="Try again: it is made anew. Check the disk if it happens again.",
+                f"What was proved reads differently now: {what}.",
+                remedy="Try again: it is made anew. Check disk and memory of the machine if it happens again.",
                 path=folder,
             )
 

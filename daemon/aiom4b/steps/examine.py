@@ -95,7 +95,7 @@ async def examine(entry: str, settings: ExamineSettings, pool: WorkerPool, rank:
     if isinstance(entries, Rejected | Incomplete):
         return (entries,)
     seen = await _seen(root, entry, entries, tools)
-    if isinstance(seen, Rejected):
+    if not isinstance(seen, _Seen):
         return (seen,)
     groups = [[seen.audio[index] for index in group] for group in grouping.books(seen.audio)]
     books = [(root, name, seen.audio, seen.beside)]
@@ -130,7 +130,7 @@ async def examine_as_one(
             path=whole,
         )
     seen = await _seen(whole, entries[0], list(members.values()), tools)
-    if isinstance(seen, Rejected):
+    if not isinstance(seen, _Seen):
         return (seen,)
     return (await _book(whole, order.natural(names)[0], seen.audio, seen.beside, seen.warnings, tools),)
 
@@ -161,12 +161,13 @@ class _Seen:
     warnings: tuple[str, ...]
 
 
-async def _seen(root: str, entry: str, entries: Sequence[Entry], tools: _Tools) -> _Seen | Rejected:
+async def _seen(root: str, entry: str, entries: Sequence[Entry], tools: _Tools) -> _Seen | Rejected | Incomplete:
     regular = [one for one in entries if one.kind is EntryKind.REGULAR]
     looked = await together([partial(_look_at, root, one, tools) for one in regular])
-    for one in looked:
-        if isinstance(one, Rejected):
-            return one
+    for kind in (Rejected, Incomplete):  # what can't be mended by waiting is told first
+        for one in looked:
+            if isinstance(one, kind):
+                return one
     by_path = {one.path: one for one in looked if isinstance(one, SourceFile)}
     warnings = tuple(
         f"{displayable(one.path)} was left out: it is no regular file." for one in entries if one not in regular
@@ -209,8 +210,7 @@ def _entries(entry: str, max_files: int) -> tuple[str, str, list[Entry] | Reject
             ) from error
     root, name = os.path.split(path)
     if stat.S_ISREG(status.st_mode):
-        stem = os.path.splitext(name)[0]
-        return root, stem, _of_one_stem(root, name, stem)
+        return root, sidecars.stem_of(name), _of_one_stem(root, name)
     if not stat.S_ISDIR(status.st_mode):
         refused = Rejected(
             path=path,
@@ -237,12 +237,12 @@ def _entries(entry: str, max_files: int) -> tuple[str, str, list[Entry] | Reject
     return path, name, kept
 
 
-def _of_one_stem(root: str, file: str, stem: str) -> list[Entry]:
-    """Return a single file and the sidecars that are named like it."""
+def _of_one_stem(root: str, file: str) -> list[Entry]:
+    """Return a single file and the sidecars that are named like it, as people and downloaders do."""
     found = []
     with files.translated(root, "reading the folder"):
         for name in sorted(os.listdir(root)):
-            namesake = os.path.splitext(name)[0] == stem and sidecars.kind_of(name) is not SidecarKind.OTHER
+            namesake = sidecars.is_companion(name, file) and sidecars.kind_of(name) is not SidecarKind.OTHER
             if name == file or namesake:
                 status = os.lstat(os.path.join(root, name))
                 if stat.S_ISREG(status.st_mode):
@@ -250,7 +250,7 @@ def _of_one_stem(root: str, file: str, stem: str) -> list[Entry]:
     return found
 
 
-async def _look_at(root: str, entry: Entry, tools: _Tools) -> SourceFile | Sidecar | Rejected:
+async def _look_at(root: str, entry: Entry, tools: _Tools) -> SourceFile | Sidecar | Rejected | Incomplete:
     kind = sidecars.kind_of(entry.path)
     path = os.path.join(root, entry.path)
     if kind is SidecarKind.COVER:
@@ -277,7 +277,8 @@ async def _look_at(root: str, entry: Entry, tools: _Tools) -> SourceFile | Sidec
         shown = displayable(entry.path)
         # What a worker says of "this file" is read beside the folder's name: only here it is known which one it is.
         reason = error.reason if os.path.basename(shown) in error.reason else f"{shown}: {error.reason}"
-        return Rejected(path=path, code=error.code, reason=reason, remedy=error.remedy)
+        kind_of_refusal = Incomplete if error.code == "audio.truncated" else Rejected
+        return kind_of_refusal(path=path, code=error.code, reason=reason, remedy=error.remedy)
     return found
 
 
@@ -349,8 +350,8 @@ def _part(
     """Cut one of several books out of a folder: its own sub-folder, or the files that share its stem."""
     folder = os.path.commonpath([os.path.dirname(file.path) or "." for file in members])
     if folder in {"", "."}:
-        stems = {os.path.splitext(file.path)[0] for file in members}
-        own = [sidecar for sidecar in beside if os.path.splitext(sidecar.path)[0] in stems]
+        stems = {sidecars.stem_of(file.path) for file in members}
+        own = [sidecar for sidecar in beside if sidecars.stem_of(sidecar.path) in stems]
         return root, os.path.splitext(os.path.basename(members[0].path))[0], list(members), own
     prefix = folder + "/"
     return (

@@ -98,7 +98,7 @@ def _move(
         if _taken(os.path.join(library, parent), name):
             continue
         with files.translated(os.path.join(library, parent), "publishing the book"):
-            _rename_inside(draft, file)
+            _rename_inside(draft, plan, file)
             files.make_directories(os.path.join(library, parent))
             try:
                 files.publish(draft.folder, os.path.join(library, parent, name))
@@ -146,11 +146,15 @@ def _names_to_try(plan: BookPlan, another_name: Callable[[str, int], str]) -> It
         yield os.path.basename(os.path.dirname(target)), os.path.basename(target)
 
 
-def _rename_inside(draft: Draft, name: str) -> None:
-    """Rename the book within its draft folder, whatever it is called after an earlier try."""
-    for entry in os.listdir(draft.folder):
-        if entry.endswith(".m4b"):
-            os.rename(os.path.join(draft.folder, entry), os.path.join(draft.folder, name))
+def _rename_inside(draft: Draft, plan: BookPlan, name: str) -> None:
+    """Rename the book within its draft folder, whatever it is called after an earlier try, and the documents named after it."""
+    before = next(entry for entry in os.listdir(draft.folder) if entry.endswith(".m4b")).removesuffix(".m4b")
+    after = name.removesuffix(".m4b")
+    planned = os.path.basename(plan.target).removesuffix(".m4b")
+    rests = [".m4b", *(one.name.removeprefix(planned) for one in plan.documents if one.name.startswith(planned))]
+    for rest in rests:
+        if os.path.lexists(os.path.join(draft.folder, before + rest)):
+            os.rename(os.path.join(draft.folder, before + rest), os.path.join(draft.folder, after + rest))
 
 
 def _as_it_stands(library: str, relative: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Sequence
 from functools import partial
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from aiom4b.adapters import files, tags
 from aiom4b.adapters.records import Record
-from aiom4b.engine import encode, inspect, likeness, pcm, probe, prove
+from aiom4b.engine import copying, encode, inspect, likeness, pcm, probe, prove
 from aiom4b.engine.inspect import BookFacts, Expected, RangeReport, RangeRequest, Window
 from aiom4b.engine.probe import ProbeLimits
 from aiom4b.errors import NeedsAttention
@@ -32,9 +33,11 @@ from aiom4b.models import (
     Step,
 )
 from aiom4b.steps.context import TOOL, StepContext, needs_own_worker, together
+from aiom4b.steps.unlock import unlock
 
 _REMEDY = "Nothing was published. Convert the book again; if it happens again, please report it with this message."
 _TASKS_A_WORKER = 2
+_PACKETS_HEARD = 8
 _SEAM_LOSS = 3.0
 _FEW = 8
 _DEVIATIONS = 3.0  # one good book in 700, of those whose medians happen to lie apart
@@ -49,10 +52,15 @@ async def verify(source: Source, plan: BookPlan, receipt: BackupReceipt, draft: 
     cover_hash = await anyio.to_thread.run_sync(files.hash_file, cover) if os.path.exists(cover) else ""
     facts = await context.work(inspect.facts, draft.book, single_use=needs_own_worker(plan.packets))
     check_facts(plan, facts, draft.book)
+    if plan.method is Method.COPY:
+        _check_configuration(source.files[plan.order.files[0]].audio.decoder_config, facts, draft.book)
     count = await _check_tags(plan, draft.book, cover_hash, context)
     pieces = [Expected(first=one.first, packets=one.packets, sha256=one.sha256) for one in draft.segments]
     windows = join_windows(source.files, plan, receipt.root) if plan.method is Method.ENCODE else []
-    reports = await _check_ranges(plan, draft.book, pieces, windows, facts, context)
+    block = _block(plan, source.files)
+    # What is copied was decoded packet by packet before; here it is enough that its packets are divided where they were.
+    some = _PACKETS_HEARD if plan.method is Method.COPY else 0
+    reports = await _check_ranges(plan, draft.book, pieces, windows, facts, block, context, decode=some)
     every = b"".join(one.ratios for one in draft.segments)
     check_seams(draft.book, reports)
     return Proof(
@@ -65,6 +73,12 @@ async def verify(source: Source, plan: BookPlan, receipt: BackupReceipt, draft: 
         sound=prove.summary(every, _unit(plan)),
         joins=prove.summary(b"".join(report.ratios for report in reports), 0.0),
     )
+
+
+def _block(plan: BookPlan, source_files: Sequence[SourceFile]) -> int:
+    """Return how many samples a packet of the book holds."""
+    copied = plan.method is Method.COPY
+    return source_files[plan.order.files[0]].audio.samples_per_frame if copied else FRAME_SAMPLES
 
 
 def _unit(plan: BookPlan) -> float:
@@ -99,6 +113,16 @@ def check_facts(plan: BookPlan, facts: BookFacts, path: str) -> None:
         )
 
 
+def _check_configuration(of_source: bytes, facts: BookFacts, path: str) -> None:
+    if facts.decoder_config != of_source:
+        raise NeedsAttention(
+            "proof.facts",
+            f"The finished book has a decoder configuration of {facts.decoder_config.hex()} instead of {of_source.hex()}.",
+            remedy=_REMEDY,
+            path=path,
+        )
+
+
 async def _check_tags(plan: BookPlan, book: str, cover_hash: str, context: StepContext) -> int:
     wanted = tags.book_tags(plan.metadata, book_id=plan.id, tool=TOOL)
     found = await context.work(tags.read_back, book)
@@ -122,9 +146,12 @@ async def _check_ranges(
     pieces: Sequence[Expected],
     windows: Sequence[Window],
     facts: BookFacts,
+    block: int,
     context: StepContext,
+    *,
+    decode: int = 0,
 ) -> list[RangeReport]:
-    """Divide the finished book among the workers: all packets by their hashes, and the sound in the windows."""
+    """Divide the finished book among the workers: all packets by their hashes, the sound in the windows, or by ``decode`` packets."""
     share = max(1, -(-len(pieces) // (context.pool.size * _TASKS_A_WORKER)))
     encoder = plan.encoder
     least = likeness.floor(encoder.asked, encoder.sample_rate, encoder.channels)
@@ -137,9 +164,11 @@ async def _check_ranges(
                 path=book,
                 sample_rate=plan.timeline.sample_rate,
                 channels=plan.timeline.channels,
+                block=block,
                 expected=tuple(group),
                 windows=tuple(one for one in windows if group[0].first <= one.first_block < stop),
                 least=least if plan.method is Method.ENCODE else None,
+                decode=decode,
                 decoder_config=facts.decoder_config,
             )
         )
@@ -221,7 +250,7 @@ async def prove_again(record: Record, book: str, root: str, limits: ProbeLimits,
     """Prove a published book against the backup in ``root``: every second of it, not only the joins.
 
     Tags may have been edited since; the audio, its length and its chapters may not. Raises NeedsAttention ``proof.*`` when
-    the book is not what its record says, ``backup.damaged`` when the backup isn't.
+    the book is not what its record says, ``backup.damaged`` when the backup isn't, and what `unlock` raises.
     """
     plan = record.plan
     seen = await together(
@@ -243,13 +272,15 @@ async def prove_again(record: Record, book: str, root: str, limits: ProbeLimits,
     check_facts(plan, facts, book)
     pieces = [Expected(first=one.first, packets=one.packets, sha256=one.sha256) for one in record.pieces]
     if plan.method is Method.COPY:
-        await _check_sources(record, root, context)
+        await _check_sources(record, source_files, root, context)
     windows = [
         _window(source_files, plan, root, first, min(first + plan.segment_frames, plan.packets - 1))
         for first in range(0, plan.packets - 1, plan.segment_frames)
         if plan.method is Method.ENCODE
     ]
-    reports = await _check_ranges(plan, book, pieces, windows, facts, context)
+    block = _block(plan, source_files)
+    every = sys.maxsize if plan.method is Method.COPY else 0
+    reports = await _check_ranges(plan, book, pieces, windows, facts, block, context, decode=every)
     return Proof(
         against="the backup",
         packets=facts.packets,
@@ -262,12 +293,20 @@ async def prove_again(record: Record, book: str, root: str, limits: ProbeLimits,
     )
 
 
-async def _check_sources(record: Record, root: str, context: StepContext) -> None:
-    playing = [record.files[index] for index in record.plan.order.files]
-    digests = await together(
-        [partial(context.work, inspect.payload_sha256, os.path.join(root, file.path)) for file in playing]
+async def _check_sources(record: Record, source_files: Sequence[SourceFile], root: str, context: StepContext) -> None:
+    playing = [source_files[index] for index in record.plan.order.files]
+    opened = await unlock(playing, root, (), context)
+    parts = tuple(
+        copying.Part(
+            path=os.path.join(root, file.path), first=0, stop=file.audio.frames, key=opened.keys.get(file.path)
+        )
+        for file in playing
     )
-    if [one.sha256 for one in record.pieces] != digests:
+    lengths = tuple(one.packets for one in record.pieces)
+    request = copying.CopyRequest(parts=parts, stretches=lengths, audio=playing[0].audio, decode=False)
+    found = await context.work(copying.stretches, request, audio_seconds=request.seconds, single_use=True)
+    digests = tuple(sha256 for sha256, _ in found)
+    if tuple(one.sha256 for one in record.pieces) != digests:
         raise NeedsAttention(
             "proof.packets",
             "The backup's audio is not what the book was copied from.",
@@ -286,9 +325,11 @@ async def prove_alone(book: str, context: StepContext) -> BookFacts:
         path=book,
         sample_rate=facts.sample_rate,
         channels=facts.channels,
+        block=None,
         expected=(Expected(first=0, packets=facts.packets, sha256=""),),
         windows=(),
         least=None,
+        decode=sys.maxsize,
         decoder_config=facts.decoder_config,
     )
     await context.work(inspect.check_range, whole, audio_seconds=facts.samples / max(1, facts.sample_rate))

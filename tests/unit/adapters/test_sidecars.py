@@ -45,7 +45,9 @@ def only(evidence_found):
         ("AlbumArtSmall.jpg", "other"), ("._cover.jpg", "other"), ("a.CUE", "cue"), ("chapters.txt", "chapters"),
         ("Book.chapters.txt", "chapters"), ("ffmetadata.txt", "chapters"), ("x.ffmeta", "chapters"), ("a.m3u8", "playlist"),
         ("a.pls", "playlist"), ("metadata.json", "metadata"), ("other.json", "other"), ("metadata.opf", "metadata"),
-        ("desc.txt", "metadata"), ("reader.txt", "metadata"), ("x.nfo", "metadata"), ("notes.txt", "other"), ("b.pdf", "other"),
+        ("desc.txt", "metadata"), ("reader.txt", "metadata"), ("x.nfo", "metadata"), ("notes.txt", "other"), ("b.pdf", "document"),
+            ("Emma-AAX_44_128.voucher", "key"), ("Emma [B1].KEY", "key"), ("Emma-chapters.json", "chapters"),
+            ("Emma-annotations.json", "annotations"), ("B1-item.json", "metadata"), ("Emma [B1].metadata.json", "metadata"),
     ],
 )  # fmt: skip
 def test_a_name_tells_what_a_file_is_for(name, kind):

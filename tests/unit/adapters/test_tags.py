@@ -128,6 +128,10 @@ def test_every_field_is_read(mp3, version):
     assert pickle.loads(pickle.dumps(found)) == found
 
 
+def test_an_asin_is_the_same_however_it_is_written(mp3):
+    assert read(mp3(TXXX(3, "ASIN", "b00aiom4b1"))).asin == "B00AIOM4B1"
+
+
 def test_what_programs_note_for_themselves_is_no_comment(mp3):
     assert read(mp3(COMM(3, "eng", "iTunNORM", "00 00"))).comment == ""
 

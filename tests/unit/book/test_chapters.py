@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiom4b.book.chapters import decide
-from aiom4b.models import ChapterList, Metadata, Order
+from aiom4b.models import ChapterList, Mark, Metadata, Order
 from factories import marks, source, source_file, source_files
 
 RATE = 44100
@@ -202,3 +202,63 @@ def test_whatever_the_evidence_the_chapters_can_be_written(inside, over, beside,
         assert 0 < len(chapter.title) <= 300
         assert chapter.title == chapter.title.strip()
         assert not any(unicodedata.category(character) in {"Cc", "Cs"} for character in chapter.title)
+
+
+# --- lists that tell for which recording they are ----------------------------------------------------------------------
+
+
+def told(length, *pairs, file="a.m4b", origin="a-chapters.json"):
+    """Return a list that says how long the recording is, in seconds."""
+    return ChapterList(origin=origin, file=file, marks=marks(*pairs), length_us=round(length * 1_000_000))
+
+
+TWO = ((0, "One"), (150, "Two"))
+
+
+@pytest.mark.parametrize("length", [298, 298.000001, 299, 300, 301, 302])
+def test_a_list_for_a_recording_of_this_length_is_used(length):
+    book = source(source_file("a.m4b", seconds=300), chapters=[told(length, *TWO)])
+    assert decided(book)[1] == "a-chapters.json"
+    assert titles(source_file("a.m4b", seconds=300), chapters=[told(length, *TWO)]) == ["One", "Two"]
+
+
+@pytest.mark.parametrize("length", [0, 150, 297.999, 302.001, 600, 10**12, -300, -(10**12)])
+def test_a_list_for_another_recording_is_not_and_says_why(length):
+    own = source_file("a.m4b", seconds=300, chapters=((0, "Own"), (100, "Other")))
+    found, origin, warnings = decided(source(own, chapters=[told(length, *TWO)]))
+    assert [one.title for one in found] == ["Own", "Other"]
+    assert origin == "chapters inside the files"
+    assert warnings == (
+        f"The chapters of a-chapters.json were not used: it is for a recording of {length / 60:.1f} minutes.",
+    )
+
+
+def test_of_several_files_each_is_measured_by_itself():
+    files = [source_file("a.m4b", seconds=300), source_file("b.m4b", seconds=500)]
+    both = [told(300, *TWO), told(500, (0, "Three"), file="b.m4b")]
+    assert titles(*files, chapters=both) == ["One", "Two", "Three"]
+    wrong = [told(300, *TWO), told(300, (0, "Three"), file="b.m4b")]
+    assert decided(source(*files, chapters=wrong))[1] == "one chapter per file"
+    whole = [told(800, *TWO, (300, "Three"), file=None)]
+    assert titles(*files, chapters=whole) == ["One", "Two", "Three"]
+    assert decided(source(*files, chapters=[told(500, *TWO, file=None)]))[1] == "one chapter per file"
+
+
+def test_a_list_that_does_not_tell_its_length_is_used_as_before():
+    assert titles(source_file("a.m4b", seconds=300), chapters=[listed(*TWO, file="a.m4b")]) == ["One", "Two"]
+
+
+@given(
+    length=st.integers(-(10**18), 10**18),
+    starts=st.lists(st.integers(-(10**15), 10**15), min_size=1, max_size=5),
+)
+def test_whatever_a_list_tells_the_chapters_are_in_the_book(length, starts):
+    one = ChapterList(
+        origin="x", file="a.m4b", marks=tuple(Mark(start_us=start, title="") for start in starts), length_us=length
+    )
+    found, _, _ = decided(source(source_file("a.m4b", seconds=300), chapters=[one]))
+    places = [chapter.start for chapter in found]
+    assert places[0] == 0
+    assert places == sorted(set(places))
+    assert places[-1] < 300 * RATE
+    assert all(chapter.title for chapter in found)

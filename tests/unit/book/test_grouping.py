@@ -1,11 +1,12 @@
 """One drop may hold one book or many: discs stay together, books stay apart, and no file is left out."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aiom4b.book.grouping import books
-from aiom4b.models import Codec
-from factories import source_file, source_files
+from aiom4b.models import Codec, Lock
+from factories import audio_facts, source_file, source_files
 
 
 def grouped(files):
@@ -106,3 +107,66 @@ def test_every_file_is_in_exactly_one_book(albums):
     found = books(files)
     assert sorted(index for group in found for index in group) == list(range(len(files)))
     assert all(found)
+
+
+# --- what Audible locked -----------------------------------------------------------------------------------------------
+
+
+def locked(path, album, asin="", lock=Lock.AAXC):
+    return source_file(path, audio=audio_facts(300, Codec.AAC, lock=lock), album=album, asin=asin)
+
+
+@pytest.mark.parametrize(
+    "albums",
+    [
+        ("Emma", "Persuasion"),
+        ("Emma", "Emma"),
+        ("Henry IV, Part 1", "Henry IV, Part 2"),
+        ("Long Book, Part 1", "Other Book, Part 2"),
+        ("Long Book, Part 1 of 2", "Long Book, Part 2 of 2"),
+        ("", ""),
+        ("Part 1", "Part 2"),
+        ("- Part 1", "- Part 2"),
+        ("Emma (1)", "Emma (2)"),
+    ],
+)
+def test_locked_titles_are_books_of_their_own(albums):
+    files = [locked(f"{asin}.aaxc", album, asin) for album, asin in zip(albums, ("B1", "B2"), strict=True)]
+    assert len(grouped(files)) == 2
+    assert len(grouped([*files, locked("c.aaxc", "Emma Again", "B3")])) == 3
+
+
+@pytest.mark.parametrize("folders", [("", ""), ("a/", "b/"), ("CD1/", "x/")])
+def test_one_title_that_is_there_twice_does_not_play_twice(folders):
+    """As AAX and as AAXC it became one book of double length."""
+    files = [
+        locked(f"{folders[0]}Emma.aax", "Emma", "B00AIOM4B1", Lock.AAX),
+        locked(f"{folders[1]}Emma.aaxc", "Emma", "B00AIOM4B1", Lock.AAXC),
+    ]
+    assert len(grouped(files)) == 2
+
+
+def test_a_locked_file_never_joins_the_plain_ones_beside_it():
+    files = [
+        *source_files("1.mp3", "2.mp3", album="Emma"),
+        locked("Emma.aaxc", "Emma", "B00AIOM4B1"),
+        source_file("Emma.m4b", album="Emma"),
+    ]
+    assert sorted(map(sorted, grouped(files))) == [["1.mp3", "2.mp3"], ["Emma.aaxc"], ["Emma.m4b"]]
+
+
+def test_a_shelf_of_locked_titles_in_any_folders_is_as_many_books():
+    files = [locked(f"{folder}{asin}.aaxc", asin, asin) for folder in ("", "a/", "a/b/") for asin in ("B1", "B2")]
+    assert len(grouped(files)) == 6
+
+
+@given(
+    st.lists(st.sampled_from(["Emma", "Dune, Part 1", "Dune, Part 2", "", "- Part 1", "Part 2"]), max_size=6),
+    st.lists(st.sampled_from(["", "CD1/", "CD2/", "x/"]), min_size=6, max_size=6),
+)
+def test_every_locked_file_is_in_exactly_one_book(albums, folders):
+    files = [
+        locked(f"{folder}{at}.aaxc", album) for at, (album, folder) in enumerate(zip(albums, folders, strict=False))
+    ]
+    found = books(files)
+    assert sorted(index for group in found for index in group) == [*range(len(files))]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aiom4b.book.encoding import EncodeWishes
 from aiom4b.book.plan import Wishes, plan
@@ -129,3 +131,76 @@ def test_the_files_are_played_as_their_owner_listed_them():
     with pytest.raises(NeedsAttention) as caught:
         plan(book(*files), Wishes(order=("3.mp3",)))
     assert caught.value.code == "order.not_these"
+
+
+# --- what goes beside the book -----------------------------------------------------------------------------------------
+
+
+def beside(path, kind=SidecarKind.DOCUMENT):
+    return Sidecar(path=path, identity=identity(), kind=kind)
+
+
+def documents(*sidecars, **tags):
+    made = plan(source(source_file("a.m4b", audio=AAC, **({"album": "Emma"} | tags)), sidecars=sidecars), Wishes())
+    stem = made.target.rpartition("/")[2].removesuffix(".m4b")
+    return [(one.path, one.name.removeprefix(stem)) for one in made.documents]
+
+
+def test_a_companion_and_the_notes_are_named_after_the_book():
+    notes = beside("x-annotations.json", SidecarKind.ANNOTATIONS)
+    assert documents(beside("x.pdf"), notes, cover("cover.jpg")) == [
+        ("x.pdf", ".pdf"),
+        ("x-annotations.json", ".annotations.json"),
+    ]
+    assert documents(cover("cover.jpg"), beside("a.key", SidecarKind.KEY)) == []
+
+
+def test_of_several_companions_each_keeps_its_name():
+    assert documents(beside("Map.pdf"), beside("a/Family: tree.PDF")) == [
+        ("Map.pdf", " - Map.pdf"),
+        ("a/Family: tree.PDF", " - Family - tree.pdf"),
+    ]
+
+
+def test_companions_of_one_name_are_all_there():
+    """The last of them took the place of the others."""
+    assert documents(beside("1/Map.pdf"), beside("2/map.pdf"), beside("3/MAP.PDF")) == [
+        ("1/Map.pdf", " - Map.pdf"),
+        ("2/map.pdf", " - map (2).pdf"),
+        ("3/MAP.PDF", " - MAP (3).pdf"),
+    ]
+
+
+def test_long_names_of_companions_fit_into_a_file_system():
+    """Title and name of the PDF together were longer than 255 bytes, and no book was made."""
+    paths = [f"{letter}{'ö' * 100}.pdf" for letter in "abc"] + ["t.pdf"]
+    made = plan(
+        source(source_file("a.m4b", audio=AAC, album="T" * 250), sidecars=[beside(path) for path in paths]), Wishes()
+    )
+    names = [one.name for one in made.documents]
+    assert [one.path for one in made.documents] == paths
+    assert len({name.casefold() for name in names}) == 4
+    assert all(len(name.encode()) <= 200 for name in names)
+
+
+@given(st.lists(st.text(st.characters(blacklist_characters="/\0", blacklist_categories=()), max_size=80), max_size=5))
+def test_whatever_companions_are_called_each_has_a_safe_name_of_its_own(names):
+    paths = [f"{at}/{name}.pdf" for at, name in enumerate(names)]
+    made = plan(
+        source(source_file("a.m4b", audio=AAC, album="Emma"), sidecars=[beside(path) for path in paths]), Wishes()
+    )
+    found = [one.name for one in made.documents]
+    assert [one.path for one in made.documents] == paths
+    assert len({name.casefold() for name in found}) == len(paths)
+    for name in found:
+        assert name.startswith("Emma")
+        assert name.endswith(".pdf")
+        assert len(name.encode()) < 255
+        assert not set(name) & set('/\\:*?"<>|\n')
+
+
+def test_another_companion_makes_another_book():
+    one = source(source_file("a.m4b", audio=AAC))
+    with_map = replace(one, sidecars=(beside("Map.pdf"),))
+    assert plan(one, Wishes()).id != plan(with_map, Wishes()).id
+    assert plan(with_map, Wishes()).id == plan(with_map, Wishes()).id

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
+from aiom4b.cli import watch
 from aiom4b.cli.stream import Event, events_of
 from aiom4b.cli.watch import Speeds, View, drawn, moved, told
-from fake_service import job, problem
+from fake_service import job, problem, status
 
 NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
 
@@ -142,3 +143,69 @@ def test_events_are_read_from_the_stream_format():
         Event(id=7, event="job.step", data={"a": 1}),
         Event(id=7, event="reset", data={}),
     ]
+
+
+def transferring(**facts):
+    return job(**({"kind": "download", "status": "running", "step": "download", "id": "1"} | facts))
+
+
+def transfer(**facts):
+    data = {
+        "asin": "B07EXAMPLE",
+        "job_id": "1",
+        "bytes": 12_300_000,
+        "total": 45_600_000,
+        "bytes_per_second": 3_400_000,
+    }
+    return Event(id=1, event="download.progress", data=data | facts)
+
+
+def test_a_download_shows_its_bytes_and_its_rate():
+    view = moved(View(running=(transferring(name="Emma " * 20, progress=27.0, eta_seconds=9.0),)), [transfer()])
+    _, line = shown(view)
+    assert line.startswith("Emma Emma")
+    assert line.rstrip().endswith(" 27 %  12.3 MB, 3.4 MB/s  9 s left")
+    _, line = shown(moved(view, [transfer(bytes=13_000_000, bytes_per_second=0)]))
+    assert "13.0 MB, 0 B/s" in line
+    _, line = shown(View(running=(transferring(progress=27.0),)))
+    assert line.split()[-1] == "%"
+
+
+def test_the_bytes_of_a_transfer_are_no_reason_to_ask_again(monkeypatch):
+    asked, views = [], []
+
+    class Asked:
+        def get(self, path, **_):
+            asked.append(path)
+            current = [transferring(progress=27.0)] if asked.count("status") == 1 else []
+            return status(current=current) if path == "status" else {"items": []}
+
+    def heard(*_, **__):
+        yield []
+        yield [transfer()]
+        yield [transfer(bytes=13_000_000)]
+        yield []  # the job is gone
+
+    monkeypatch.setattr(watch, "batches", heard)
+    monkeypatch.setattr(watch, "drawn", lambda view, *_: views.append(view) or "")
+    watch._live(Asked())
+    assert asked == ["status", "jobs"] * 2
+    assert [view.transfers and view.transfers["1"]["bytes"] for view in views] == [{}, 12_300_000, 13_000_000, {}]
+
+
+def test_the_progress_of_a_transfer_is_no_step_of_a_job():
+    mine = transferring(progress=27.0)
+    assert moved(View(running=(mine,)), [transfer()]).running == (mine,)
+
+
+def test_the_bytes_of_a_transfer_are_no_matter_of_the_steps_after_it():
+    view = moved(View(running=(transferring(step="examine", progress=99.0),)), [transfer()])
+    assert "MB" not in shown(view)[1]
+
+
+def test_what_a_sync_found_is_told_in_a_line():
+    data = {"profile": "main", "full": True, "titles": 412, "new": 3, "changed": 0, "gone": 1, "queued": 2}
+    line = told(Event(id=1, event="library.synced", data=data), None, NOW)
+    assert line.split("  ", 1)[1] == "library.synced  main  412 titles, 3 new, 1 gone, 2 queued"
+    line = told(Event(id=1, event="library.not_synced", data={"profile": "main"}), problem("a.b", "No answer."), NOW)
+    assert line.split("  ", 1)[1] == "library.not_synced  main  No answer."

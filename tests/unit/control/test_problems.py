@@ -48,7 +48,7 @@ def test_a_problem_says_what_the_error_says():
 
 
 def test_a_problem_carries_no_secret_and_no_half_characters(monkeypatch):
-    monkeypatch.setattr(redaction, "_secrets", set())
+    monkeypatch.setattr(redaction, "_secrets", [])
     redaction.keep_secret("hunter2hunter2")
     body = json.loads(problems.response(error(reason="Of \udcff it is hunter2hunter2.")).body)
     assert body["detail"] == "Of \\xff it is [redacted]."

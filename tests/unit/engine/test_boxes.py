@@ -1,4 +1,4 @@
-"""Is every packet of an MP4 found where its tables say, however it is laid out, and is a large index held only once?"""
+"""Is every packet of an MP4 found where its tables say, is its lock known, and is a large index held only once?"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from aiom4b.engine import boxes, media
 from aiom4b.engine.slices import Slices
 from aiom4b.errors import NeedsAttention
+from aiom4b.models import Lock
 from sound import box
 
 FTYP = box(b"ftyp", b"M4A \0\0\0\0")
@@ -26,10 +27,10 @@ def full(kind, *values):
     return box(kind, bytes(4) + numbers(*values))
 
 
-def index(sizes, in_chunks, places, *, size_of_each=0, width="I", durations=None, protection=b""):
+def index(sizes, in_chunks, places, *, size_of_each=0, width="I", durations=None, entry=b"mp4a", protection=b""):
     """Return a ``moov``: packets of these sizes, ``in_chunks`` of them in each chunk, the chunks at these ``places``."""
     runs = [(at + 1, count, 1) for at, count in enumerate(in_chunks) if not at or in_chunks[at - 1] != count]
-    tables = box(b"stsd", bytes(4) + numbers(1) + box(b"mp4a", bytes(28) + protection))
+    tables = box(b"stsd", bytes(4) + numbers(1) + box(entry, bytes(28) + protection))
     tables += full(b"stts", 1, durations or len(sizes), 1024)
     tables += full(b"stsz", size_of_each, len(sizes), *([] if size_of_each else sizes))
     tables += full(b"stsc", len(runs), *(number for run in runs for number in run))
@@ -156,6 +157,86 @@ def test_a_lock_inside_ordinary_aac_is_seen():
     with pytest.raises(NeedsAttention) as caught:
         boxes.sound_track(FTYP + box(b"mdat", bytes(20)) + locked)
     assert caught.value.code == "audio.encrypted"
+
+
+ADRM = box(b"adrm", bytes(96))
+
+
+def locked(brand=b"aaxc", entry=b"aavd", protection=b"", sizes=(10, 10), **options):
+    return (
+        box(b"ftyp", brand + bytes(4))
+        + box(b"mdat", bytes(20))
+        + index(sizes, [len(sizes)], [DATA], entry=entry, protection=protection, **options)
+    )
+
+
+@pytest.mark.parametrize(
+    ("brand", "protection", "lock"),
+    [
+        (b"aaxc", b"", Lock.AAXC),
+        (b"aax ", ADRM, Lock.AAX),
+        (b"M4B ", ADRM, Lock.AAX),
+        (b"aaxc", ADRM, Lock.AAXC),
+        (b"aaxc", box(b"free") + box(b"esds", bytes(9)), Lock.AAXC),
+        (b"aax ", box(b"esds", bytes(9)) + ADRM, Lock.AAX),
+    ],
+)
+def test_audibles_two_locks_are_known_by_the_brand_and_else_by_the_box_with_the_key(brand, protection, lock):
+    track = boxes.sound_track(locked(brand, protection=protection))
+    assert (track.lock, track.packets, track.payload_bytes) == (lock, 2, 20)
+
+
+def test_a_brand_alone_locks_nothing():
+    assert boxes.sound_track(locked(b"aaxc", b"mp4a")).lock is None
+    assert boxes.sound_track(locked(b"aax ", b"mp4a", ADRM)).lock is None
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"brand": b"M4B "}, "audio.corrupt"),
+        ({"brand": b"aax "}, "audio.corrupt"),
+        ({"brand": b"aax ", "protection": ADRM[:-1]}, "audio.corrupt"),
+        ({"brand": b"aax ", "protection": box(b"esds", ADRM)}, "audio.corrupt"),
+        ({"entry": b"enca"}, "audio.encrypted"),
+        ({"entry": b"drms"}, "audio.encrypted"),
+        ({"protection": box(b"sinf", bytes(8))}, "audio.encrypted"),
+        ({"entry": b"ec-3"}, "audio.unsupported_codec"),
+        ({"entry": b"ac-4"}, "audio.unsupported_codec"),
+        ({"entry": b"\xff\xfe\0\n"}, "audio.unsupported_codec"),
+        ({"sizes": (10, 0)}, "audio.corrupt"),
+        ({"sizes": (0, 0)}, "audio.corrupt"),
+        ({"durations": 3}, "audio.corrupt"),
+    ],
+    ids=str,
+)
+def test_what_is_locked_in_no_known_way_or_can_not_be_counted_is_refused(options, code):
+    with pytest.raises(NeedsAttention) as caught:
+        boxes.sound_track(locked(**options))
+    assert caught.value.code == code
+    assert caught.value.remedy
+
+
+def test_two_descriptions_of_a_locked_track_are_refused():
+    data = locked()
+    at = data.index(b"aavd") - 4
+    entry = data[at : at + 36]
+    stsd = data.index(b"stsd") - 4
+    twice = data[:stsd] + box(b"stsd", bytes(4) + numbers(2) + entry + entry) + data[at + 36 :]
+    for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+        place = twice.index(kind) - 4
+        size = int.from_bytes(twice[place : place + 4], "big") + 36
+        twice = twice[:place] + numbers(size) + twice[place + 4 :]
+    with pytest.raises(NeedsAttention) as caught:
+        boxes.sound_track(twice)
+    assert caught.value.code == "audio.unsupported_codec"
+
+
+@pytest.mark.parametrize("lost", [1, 30, 400])
+def test_a_locked_file_that_is_still_arriving_is_not_complete(lost):
+    with pytest.raises(NeedsAttention) as caught:
+        boxes.sound_track(locked()[:-lost])
+    assert caught.value.code == "audio.truncated"
 
 
 def test_boxes_nested_without_end_are_not_followed():

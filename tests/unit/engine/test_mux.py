@@ -48,6 +48,7 @@ def request(folder, packets, samples, *, chapters=(), encoder=None, cuts=(), nam
         folder=str(folder),
         name=name,
         pieces=tuple(pieces),
+        stretches=tuple(range(begin, end) for begin, end in itertools.pairwise(places)),
         encoder=encoder,
         sample_rate=rate,
         block=1024,
@@ -119,7 +120,6 @@ def test_the_pieces_are_laid_in_order_and_reported(tmp_path):
     parts = [packets[:10], packets[10:11], packets[11:]]
     assert [(one.packets, one.payload_bytes) for one in written] == [(len(p), sum(map(len, p))) for p in parts]
     assert [one.sha256 for one in written] == [hashlib.sha256(b"".join(p)).hexdigest() for p in parts]
-    assert inspect.payload_sha256(str(tmp_path / "book.m4b")) == hashlib.sha256(b"".join(packets)).hexdigest()
 
 
 def test_the_encoders_own_configuration_stands_in_the_file(tmp_path):
@@ -254,11 +254,32 @@ def test_a_copied_packet_that_does_not_decode_is_refused(tmp_path):
     data[offset : offset + size] = b"\xff" * size
     source = books.source(tmp_path / "in", {"a.m4a": bytes(data)})
     plan = books.plan(source)
-    draft = books.make(source, plan, tmp_path / "work")
     with pytest.raises(NeedsAttention) as caught:
-        books.prove(source, plan, draft, tmp_path / "work")
+        books.make(source, plan, tmp_path / "work")
+    assert caught.value.code == "audio.damaged"
+    assert f"second {60 * 1024 / RATE:.1f}" in caught.value.reason
+
+
+@pytest.mark.parametrize("moved", [1, 40])
+def test_packets_with_the_right_bytes_but_divided_elsewhere_are_refused(tmp_path, moved):
+    packets = encoded(sound.speech(3, RATE), settings())
+    whole = hashlib.sha256(b"".join(packets)).hexdigest()
+    packets[3:5] = [packets[3] + packets[4][:moved], packets[4][moved:]]
+    mux.mux(request(tmp_path, packets, 3 * RATE))
+    wanted = RangeRequest(
+        path=str(tmp_path / "book.m4b"),
+        sample_rate=RATE,
+        channels=1,
+        expected=(Expected(first=0, packets=len(packets), sha256=whole),),
+        windows=(),
+        least=None,
+        block=1024,
+        decode=8,
+        decoder_config=encode.decoder_config(settings()),
+    )
+    with pytest.raises(NeedsAttention) as caught:
+        inspect.check_range(wanted)
     assert caught.value.code == "proof.decode"
-    assert "Packet 60" in caught.value.reason
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------
@@ -306,6 +327,8 @@ def test_a_range_that_the_file_does_not_reach_is_refused(tmp_path):
         expected=(Expected(first=0, packets=len(packets) + 1, sha256=""),),
         windows=(),
         least=1.5,
+        block=1024,
+        decode=0,
         decoder_config=encode.decoder_config(settings()),
     )
     with pytest.raises(NeedsAttention) as caught:

@@ -161,3 +161,85 @@ def test_the_source_itself_is_known_by_device_and_inode(source):
     status = os.stat(source)
     found = snapshot.survey(os.fspath(source))
     assert (found.device, found.inode) == (status.st_dev, status.st_ino)
+
+
+# --- what audible-cli leaves at the top level --------------------------------------------------------------------------
+
+AAXC, VOUCHER = "Emma-AAX_44_128.aaxc", "Emma-AAX_44_128.voucher"
+COMPANIONS = {VOUCHER, "Emma-chapters.json", "Emma-annotations.json", "Emma_(500).jpg", "Emma_(1215).jpg", "Emma.pdf"}
+
+
+@pytest.fixture
+def top(tmp_path):
+    return tmp_path
+
+
+def test_all_that_was_downloaded_with_a_title_belongs_to_it(top):
+    put(top, dict.fromkeys({AAXC, *COMPANIONS}, b"x"))
+    assert entries(top) == {AAXC: COMPANIONS}
+
+
+def test_two_titles_keep_what_is_theirs(top):
+    other = {name.replace("Emma", "Emma: Two") for name in COMPANIONS}
+    put(top, dict.fromkeys({AAXC, *COMPANIONS, AAXC.replace("Emma", "Emma: Two"), *other}, b"x"))
+    assert entries(top) == {AAXC: COMPANIONS, AAXC.replace("Emma", "Emma: Two"): other}
+
+
+def test_years_in_names_are_no_sizes_of_pictures(top):
+    put(top, {f"Dune_({year}).{kind}": b"x" for year in (1984, 2021) for kind in ("mp3", "jpg", "cue")})
+    assert entries(top) == {f"Dune_({year}).mp3": {f"Dune_({year}).jpg", f"Dune_({year}).cue"} for year in (1984, 2021)}
+
+
+def test_a_voucher_that_is_there_first_is_an_entry_until_its_title_comes(top):
+    put(top, {VOUCHER: b"key"})
+    assert entries(top) == {VOUCHER: set()}
+    put(top, {AAXC: b"sound"})
+    assert entries(top) == {AAXC: {VOUCHER}}
+
+
+def test_a_voucher_that_comes_later_changes_its_title(top):
+    put(top, {AAXC: b"sound"})
+    before = digest(top, AAXC, entries(top)[AAXC])
+    put(top, {VOUCHER: b"key"})
+    assert entries(top) == {AAXC: {VOUCHER}}
+    after = digest(top, AAXC, entries(top)[AAXC])
+    assert not same_shape(before, after)
+    put(top, {"Emma.key": b"Key=00"})
+    assert not same_shape(after, digest(top, AAXC, tuple(sorted(entries(top)[AAXC]))))
+
+
+def test_a_voucher_that_was_exchanged_changes_its_title(top):
+    put(top, {AAXC: b"sound", VOUCHER: b"wrong"})
+    before = digest(top, AAXC, (VOUCHER,))
+    put(top, {VOUCHER: b"right!"})
+    assert not same_shape(before, digest(top, AAXC, (VOUCHER,)))
+
+
+def test_what_belongs_to_a_title_is_looked_at_with_it(top):
+    put(top, {AAXC: b"sound", VOUCHER: b"key", "Other-AAX_44_128.voucher": b"x"})
+    found = snapshot.take(os.fspath(top), AAXC, sorted(entries(top)[AAXC]))
+    assert [os.path.basename(path) for path in found.paths] == [AAXC, VOUCHER]
+    assert found.size == 8
+
+
+@pytest.mark.parametrize("unfinished", [f"{AAXC}.part", f"{AAXC}.tmp"])
+def test_a_title_that_is_still_downloaded_is_held(top, unfinished):
+    put(top, {AAXC: b"", VOUCHER: b"key", unfinished: b"x"})
+    assert entries(top)[AAXC] == {VOUCHER, unfinished}
+    assert snapshot.take(os.fspath(top), AAXC, (VOUCHER, unfinished)).temporary == unfinished
+
+
+def test_both_forms_of_a_title_have_the_same_beside_them(top):
+    put(top, {AAXC: b"x", "Emma-LC_128_44100_stereo.aax": b"x", "Emma.pdf": b"x"})
+    assert entries(top) == {AAXC: {"Emma.pdf"}, "Emma-LC_128_44100_stereo.aax": {"Emma.pdf"}}
+
+
+def test_a_title_whose_name_is_not_utf_8_keeps_its_voucher(top):
+    odd = os.fsdecode(b"B\xfccher")
+    put(top, {f"{odd}-AAX_44_128.aaxc": b"x", f"{odd}-AAX_44_128.voucher": b"x", f"{odd}.pdf": b"x"})
+    assert entries(top) == {f"{odd}-AAX_44_128.aaxc": {f"{odd}-AAX_44_128.voucher", f"{odd}.pdf"}}
+
+
+def test_a_folder_called_like_a_voucher_belongs_to_nobody(top):
+    put(top, {AAXC: b"x", f"{VOUCHER}/a.mp3": b"x"})
+    assert entries(top) == {AAXC: set(), VOUCHER: set()}

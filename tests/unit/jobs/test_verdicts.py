@@ -22,6 +22,12 @@ def test_passing_failures_are_tried_again_after_pauses_that_double_and_then_fail
     assert judged(Transient, "worker.crashed", 1, most=1).course is Course.FAIL
 
 
+@pytest.mark.parametrize("kind", [Transient, NeedsAttention])
+def test_an_error_that_says_when_is_believed_as_often_as_it_takes(kind):
+    error = kind("audible.rate", "It went wrong.", remedy="Mend it.", later=timedelta(days=3))
+    assert verdict(error, 1000, 5) == Verdict(course=Course.AGAIN, pause=timedelta(days=3), counts=False)
+
+
 def test_no_pause_is_longer_than_an_hour():
     assert judged(Transient, "file.io", 90, most=100).pause == judged(Transient, "file.io", 9, 100).pause
     assert judged(Transient, "file.io", 8, most=100).pause == timedelta(hours=1)
@@ -56,3 +62,8 @@ def test_a_source_that_changed_goes_back_to_the_watch():
 @pytest.mark.parametrize("code", ["proof.sound", "program.error", "source.truncated", "output.unusable"])
 def test_what_only_another_source_or_wish_can_mend_fails_at_once(code):
     assert judged(NeedsAttention, code) == Verdict(course=Course.FAIL)
+
+
+@pytest.mark.parametrize("code", ["audible.key_missing", "audible.key_wrong"])
+def test_hundreds_of_locked_books_once_kept_the_service_busy_for_ever(code):
+    assert judged(NeedsAttention, code, 1000) == Verdict(course=Course.AGAIN, pause=timedelta(minutes=10), counts=False)

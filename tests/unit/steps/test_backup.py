@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -80,7 +81,7 @@ def directory(tmp_path):
     return path
 
 
-def run(source, directory, *, report=lambda progress: None, ledger=None, now=NOW):
+def run(source, directory, *, report=lambda progress: None, ledger=None, now=NOW, extras=None):
     async def main():
         return await step.backup(
             source,
@@ -89,6 +90,7 @@ def run(source, directory, *, report=lambda progress: None, ledger=None, now=NOW
             limiter=anyio.CapacityLimiter(2),
             ledger=ledger or SpaceLedger(),
             report=report,
+            extras=extras or {},
         )
 
     return anyio.run(main)
@@ -342,3 +344,112 @@ def test_a_receipt_of_a_set_that_lost_its_manifest_is_not_good(source, directory
     os.unlink(os.path.join(receipt.root, "backup.json"))
     assert not step.is_still_good(receipt)
     assert step.is_still_good(replace(receipt, copied=False))
+
+
+# --- keys --------------------------------------------------------------------------------------------------------------
+
+KEYS = {"CD1/1.key": b"Key=00\n", "CD3/3.key": b"Key=33\n", os.fsdecode(b"CD2/\xff.key"): b"ActivationBytes=11\n"}
+
+
+def mode(path):
+    return stat.S_IMODE(os.stat(path).st_mode)
+
+
+@pytest.fixture
+def open_umask():
+    old = os.umask(0o002)
+    yield
+    os.umask(old)
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_keys_that_the_source_has_not_are_in_the_set_and_for_its_owner_alone(source, directory):
+    receipt = run(source, directory, extras=KEYS)
+    assert [file.path for file in receipt.files] == [*BOOK, "cover.jpg", "SHA256SUMS_", *KEYS]
+    for path, data in KEYS.items():
+        place = os.path.join(receipt.root, path)
+        with open(place, "rb") as file:
+            assert file.read() == data
+        assert mode(place) == 0o600
+    assert mode(os.path.join(receipt.root, "cover.jpg")) == 0o664
+    assert backups.verify_set(receipt.root) == ()
+    assert step.is_still_good(receipt)
+    (made,) = backups.list_sets(str(directory))
+    assert [one.size for one in made.files[-3:]] == [len(data) for data in KEYS.values()]
+
+
+@pytest.mark.usefixtures("open_umask")
+@pytest.mark.parametrize("name", ["a.voucher", "CD1/A.KEY", "a.Voucher"])
+def test_keys_that_the_source_has_are_copied_for_their_owner_alone(tmp_path, directory, name):
+    book = source_in(str(tmp_path / "in" / "Keys"), beside={name: b"secret", "not a key.txt": b"x"})
+    os.chmod(os.path.join(book.root, name), 0o644)
+    receipt = run(source_in(book.root, beside={name: b"secret", "not a key.txt": b"x"}), directory)
+    assert mode(os.path.join(receipt.root, name)) == 0o600
+    assert mode(os.path.join(receipt.root, "not a key.txt")) == 0o664
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_no_moment_shows_a_key_to_others(source, directory, monkeypatch):
+    seen = []
+    write = os.write
+
+    def watched(descriptor, data):
+        written = write(descriptor, data)
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        if bytes(data).startswith((b"Key=", b"ActivationBytes=")):
+            seen.append((path, stat.S_IMODE(os.fstat(descriptor).st_mode)))
+        return written
+
+    monkeypatch.setattr(os, "write", watched)
+    run(source, directory, extras=KEYS)
+    assert len(seen) == 3
+    assert {found for _, found in seen} == {0o600}
+
+
+def test_a_set_with_the_same_keys_is_found_again_and_one_with_others_is_not(source, directory):
+    first = run(source, directory, extras=KEYS)
+    assert run(source, directory, extras=KEYS) == first
+    other = run(source, directory, extras=dict.fromkeys(KEYS, b"another"))
+    without = run(source, directory)
+    fewer = run(source, directory, extras={"CD1/1.key": KEYS["CD1/1.key"]})
+    renamed = run(source, directory, extras={"x.key": KEYS["CD1/1.key"]})
+    assert len({one.root for one in (first, other, without, fewer, renamed)}) == 5
+    assert run(source, directory, extras=KEYS) == first
+
+
+def test_a_set_whose_key_rotted_is_not_relied_on(source, directory):
+    first = run(source, directory, extras=KEYS)
+    with open(os.path.join(first.root, "CD1/1.key"), "r+b") as file:
+        file.write(b"kEY")
+    second = run(source, directory, extras=KEYS)
+    assert second.root != first.root
+    os.unlink(os.path.join(second.root, "CD1/1.key"))
+    assert not step.is_still_good(second)
+
+
+def test_killed_at_any_call_there_is_a_set_with_its_key_or_none(tmp_path):
+    source = source_in(str(tmp_path / "in" / "Book"), book={"1.aax": b"first"}, beside={})
+
+    def make(number):
+        directory = tmp_path / f"out{number}"
+        directory.mkdir()
+        run(source, directory, extras={"1.key": b"secret"})
+
+    def check(number):
+        directory = tmp_path / f"out{number}"
+        directory.mkdir(exist_ok=True)
+        for made in backups.list_sets(str(directory)):
+            assert [file.path for file in made.files] == ["1.aax", "1.key"]
+            assert backups.verify_set(made.root) == ()
+        receipt = run(source, directory, extras={"1.key": b"secret"})
+        assert mode(os.path.join(receipt.root, "1.key")) == 0o600
+        assert len(visible(directory)) == 1
+
+    assert every_death(make, check) > 25
+
+
+def test_the_manifest_and_the_sums_hold_no_key(source, directory):
+    receipt = run(source, directory, extras={"1.key": b"Key=0123456789abcdef"})
+    for name in ("backup.json", "SHA256SUMS"):
+        with open(os.path.join(receipt.root, name), "rb") as file:
+            assert b"0123456789abcdef" not in file.read()

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from aiom4b.adapters import text
+from aiom4b.adapters.backup_format import holds_key
 from aiom4b.adapters.files import displayable, open_regular, translated
-from aiom4b.adapters.sidecars import chapters, cue, descriptions, opf, playlists
+from aiom4b.adapters.sidecars import audible, chapters, cue, descriptions, opf, playlists
 from aiom4b.adapters.sidecars.listening import AudioNames
 from aiom4b.errors import NeedsAttention
 from aiom4b.models import ChapterList, Evidence, Mark, Metadata, Name, Sidecar, SidecarKind
@@ -22,6 +23,9 @@ _PICTURES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", 
 _NO_COVER = re.compile(r"back|inlay|inside|booklet|spine|disc|cd\s*\d*|label|albumart(small|.*_small)", re.IGNORECASE)
 _CHAPTERS = re.compile(
     r"(.*[\s._-])?(chapters?|ffmetadata|labels)\.txt|.*\.(ffmeta|ffmetadata|chapters)", re.IGNORECASE
+)
+_TELLING = frozenset(
+    {SidecarKind.CUE, SidecarKind.CHAPTERS, SidecarKind.PLAYLIST, SidecarKind.METADATA, SidecarKind.KEY}
 )
 _TEXTS = ("desc.txt", "description.txt", "reader.txt")
 
@@ -40,6 +44,16 @@ def kind_of(name: str) -> SidecarKind:
         return SidecarKind.OTHER if _NO_COVER.fullmatch(stem) else SidecarKind.COVER
     if suffix == ".cue":
         return SidecarKind.CUE
+    if holds_key(base):
+        return SidecarKind.KEY
+    if suffix == ".pdf":
+        return SidecarKind.DOCUMENT
+    if base.endswith("-annotations.json"):
+        return SidecarKind.ANNOTATIONS
+    if base.endswith("-chapters.json"):
+        return SidecarKind.CHAPTERS
+    if base.endswith((".metadata.json", "-item.json")):
+        return SidecarKind.METADATA
     if _CHAPTERS.fullmatch(base):
         return SidecarKind.CHAPTERS
     if suffix in {".m3u", ".m3u8", ".pls"}:
@@ -54,6 +68,7 @@ class _Gathered:
     metadata: list[tuple[int, str, Metadata]] = field(default_factory=list)
     chapters: list[ChapterList] = field(default_factory=list)
     playlists: list[tuple[str, tuple[Name, ...]]] = field(default_factory=list)
+    audible: dict[Name, ChapterList] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -65,8 +80,10 @@ def read_evidence(root: str, sidecars: tuple[Sidecar, ...], audio: tuple[str, ..
     """
     gathered = _Gathered()
     names = AudioNames(audio)
-    for sidecar in sorted(sidecars, key=lambda sidecar: (sidecar.path.count("/"), sidecar.path)):
-        if sidecar.kind in {SidecarKind.COVER, SidecarKind.OTHER}:
+    for sidecar in sorted(
+        sidecars, key=lambda sidecar: (sidecar.path.count("/"), sidecar.kind is SidecarKind.KEY, sidecar.path)
+    ):
+        if sidecar.kind not in _TELLING:
             continue
         origin = displayable(sidecar.path)
         try:
@@ -79,7 +96,7 @@ def read_evidence(root: str, sidecars: tuple[Sidecar, ...], audio: tuple[str, ..
     gathered.metadata.sort(key=lambda entry: entry[0])  # stable: the nearest to the root stays first of its kind
     return Evidence(
         metadata=tuple((origin, metadata) for _, origin, metadata in gathered.metadata),
-        chapters=tuple(gathered.chapters),
+        chapters=(*gathered.chapters, *gathered.audible.values()),
         playlists=tuple(gathered.playlists),
         warnings=tuple(gathered.warnings),
     )
@@ -106,6 +123,11 @@ def _take(gathered: _Gathered, sidecar: Sidecar, origin: str, data: bytes, names
                     gathered.warnings.append(f"{origin} names {text.line(written)!r}, which is not here.")
                 else:
                     _add_chapters(gathered, origin, file, marks)
+        case SidecarKind.KEY:
+            _take_audible_chapters(gathered, sidecar, origin, data, names)
+        case SidecarKind.CHAPTERS if sidecar.path.lower().endswith(".json"):
+            if why := _take_audible_chapters(gathered, sidecar, origin, data, names):
+                gathered.warnings.append(f"The chapters of {origin} were not used: {why}.")
         case SidecarKind.CHAPTERS:
             file, is_clear = names.described_by(sidecar.path)
             if is_clear:
@@ -135,8 +157,30 @@ def _add_chapters(gathered: _Gathered, origin: str, file: str | None, marks: Ite
         gathered.chapters.append(ChapterList(origin=origin, file=file, marks=listed))
 
 
+def _take_audible_chapters(gathered: _Gathered, sidecar: Sidecar, origin: str, data: bytes, names: AudioNames) -> str:
+    """Take Audible's chapters, which a voucher may hold too; return why not, "" when they were taken."""
+    try:
+        found = audible.chapters_of(data)
+    except ValueError:
+        if sidecar.kind is SidecarKind.KEY:
+            return "there are none"  # Libation's key file is no JSON at all
+        raise
+    if found is None or not found.marks:
+        return "there are none, or Audible calls them inaccurate"
+    file = names.companion_of(sidecar.path)
+    if file is None:
+        return "it is not clear which of the files they describe"
+    # The data asked for by itself is right more often than the licence's.
+    gathered.audible.setdefault(
+        file, ChapterList(origin=origin, file=file, marks=found.marks, length_us=found.length_us)
+    )
+    return ""
+
+
 def _take_metadata(gathered: _Gathered, origin: str, base: str, data: bytes) -> None:
-    if base == "metadata.json":
+    if base.endswith(("-item.json", ".metadata.json")):
+        strength, metadata = 4, audible.item(data)
+    elif base == "metadata.json":
         strength, metadata = 0, descriptions.from_json(data)
         if (marks := descriptions.chapters_of_json(data)) is not None:
             _add_chapters(gathered, origin, None, marks)

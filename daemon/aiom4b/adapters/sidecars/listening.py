@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from urllib.parse import unquote
 
+from aiom4b.adapters.sidecars.companions import is_companion
 from aiom4b.models import Name
 
 _CHAPTER_ENDING = re.compile(r"([\s._-]?(chapters?|ffmetadata|labels))?\.[^.]*$", re.IGNORECASE)
@@ -41,6 +42,12 @@ class AudioNames:
                     if len(found) == 1 or len(beside) == 1:
                         return (found if len(found) == 1 else beside)[0]
         return None
+
+    def companion_of(self, sidecar: Name) -> Name | None:
+        """Return the audio file in the same folder that a downloader named alike, or the only one there is; else None."""
+        beside = [path for path in self._audio if os.path.dirname(path) == os.path.dirname(sidecar)]
+        named = [path for path in beside if is_companion(sidecar, path)]
+        return next(iter(named or beside), None) if len(named or beside) == 1 else None
 
     def described_by(self, sidecar: Name) -> tuple[Name | None, bool]:
         """Return the file that a list of chapters counts from, None for the whole book, and whether that is clear.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -36,15 +37,15 @@ _LINES: Mapping[str, tuple[str, ...]] = {
     "series": ("X:SERIES", "X:SERIES-NAME", "MVNM", "©mvn", "tvsh"),
     "series_part": ("X:SERIES-PART", "X:SERIES-INDEX", "X:SERIES-SEQUENCE", "MVIN", "©mvi", "tven"),
     "genre": ("TCON", "©gen", "X:GENRE"),
-    "date": ("TDRC", "TDRL", "©day", "X:YEAR", "X:DATE", "TDOR"),
+    "date": ("TDRC", "TDRL", "©day", "rldt", "X:YEAR", "X:DATE", "TDOR"),
     "publisher": ("TPUB", "X:PUBLISHER", "©pub"),
     "language": ("X:LANGUAGE", "TLAN"),
     "isbn": ("X:ISBN",),
-    "asin": ("X:ASIN", "X:AUDIBLE-ASIN"),
+    "asin": ("X:ASIN", "X:AUDIBLE-ASIN", "CDEK"),
     "copyright": ("TCOP", "cprt", "X:COPYRIGHT"),
 }
 _PROSE: Mapping[str, tuple[str, ...]] = {
-    "description": ("TDES", "ldes", "desc", "X:DESCRIPTION", "X:SYNOPSIS"),
+    "description": ("TDES", "ldes", "©des", "desc", "X:DESCRIPTION", "X:SYNOPSIS"),
     "comment": ("COMM", "©cmt", "X:COMMENT"),
 }
 _GROUPING = ("TIT1", "GRP1", "©grp", "X:GROUPING")
@@ -53,6 +54,12 @@ _DISC = (("TPOS", "disk", "X:DISC"), ("X:DISCTOTAL", "X:TOTALDISCS"))
 _MARKERS = "X:OVERDRIVE-MEDIAMARKERS"
 _TECHNICAL_COMMENT = re.compile(r"iTun|Songs-DB|MusicMatch|ID3v1", re.IGNORECASE)
 _SERIES = re.compile(r"(.+?) #([^#\s]+)")
+_PEOPLE = frozenset({"©ART", "aART", "©wrt", "©nrt"})
+_BETWEEN_PEOPLE = re.compile(r",\s+(?!(?:jr|sr|ph\.?\s?d|m\.?d|esq|ii|iii|iv)\b)", re.IGNORECASE)
+_TITLES = frozenset({"©nam", "©alb", "@sti"})
+_UNABRIDGED = re.compile(
+    r"\s*\((?:unabridged|ungekürzt|version intégrale|texte intégral|edizione integrale)\)\s*$", re.IGNORECASE
+)
 _NUMBER = re.compile(r"0*([0-9]{1,5})(?:\s*(?:/|of)\s*0*([0-9]{1,5}))?")
 
 
@@ -82,6 +89,7 @@ def read_tags(path: str, codec: Codec) -> FileTags:
     fields |= {name: _joined(found.first(keys), text.prose) for name, keys in _PROSE.items()}
     if not fields["series"]:
         fields |= _grouped(_joined(found.first(_GROUPING), text.line))
+    fields["asin"] = fields["asin"].upper()  # as Audible writes it, and whatever is here is looked for
     fields["series_part"] = fields["series_part"].partition("/")[0].strip()  # MVIN may be "2/5"
     fields["track"], fields["track_total"] = _numbered(found, *_TRACK)
     fields["disc"], fields["disc_total"] = _numbered(found, *_DISC)
@@ -204,6 +212,16 @@ def _take_mp4(found: _Found, data: bytes) -> None:
             found.values[key] = [f"{number}/{total}" for number, total in values[:1]]
         elif isinstance(values, list):
             found.values[key] = [str(value) for value in values]
+    if "CDEK" in found.values:
+        found.values = {key: [_as_audible(key, value) for value in values] for key, values in found.values.items()}
+
+
+def _as_audible(key: str, value: str) -> str:
+    """Return what Audible means: it writes "&#169;" for ©, people in one line, and the edition into the title."""
+    value = html.unescape(value)
+    if key in _PEOPLE:
+        return "; ".join(_BETWEEN_PEOPLE.split(value))
+    return _UNABRIDGED.sub("", value) if key in _TITLES else value
 
 
 def _take_picture(found: _Found, data: bytes, *, front: bool) -> None:

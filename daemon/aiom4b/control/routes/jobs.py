@@ -45,7 +45,7 @@ async def jobs(
 ) -> work.JobsDocument:
     """List jobs, the newest first."""
     found, total = await service.store.jobs(status=status, kind=kind, beginning=id, limit=limit, offset=offset)
-    return work.JobsDocument(items=[_told(service, job) for job in found], total=total, limit=limit, offset=offset)
+    return work.JobsDocument(items=[told(service, job) for job in found], total=total, limit=limit, offset=offset)
 
 
 @router.post("/jobs/clear")
@@ -59,7 +59,7 @@ async def clear(service: TheService, request: requests.ClearRequest | None = Non
 @router.get("/jobs/{id}", responses=documented(404))
 async def job(id: Id, service: TheService) -> work.JobDocument:
     """Tell everything about one job."""
-    return _told(service, await service.desk.known(id))
+    return told(service, await service.desk.known(id))
 
 
 @router.delete("/jobs/{id}", status_code=204, responses=documented(404, 409))
@@ -79,13 +79,13 @@ async def log(id: Id, service: TheService) -> work.LogDocument:
 @router.post("/jobs/{id}/cancel", responses=documented(404, 409))
 async def cancel(id: Id, service: TheService) -> work.JobDocument:
     """End a job, even in the middle of its work. What it leaves is tidied up; nothing of the source is touched."""
-    return _told(service, await service.desk.cancel(id))
+    return told(service, await service.desk.cancel(id))
 
 
 @router.post("/jobs/{id}/retry", status_code=202, responses=documented(404, 409))
 async def retry(id: Id, service: TheService) -> work.JobDocument:
     """Queue a job again that failed, was cancelled or is waiting."""
-    return _told(service, await service.desk.retry(id))
+    return told(service, await service.desk.retry(id))
 
 
 @router.post("/jobs/{id}/order", responses=documented(404, 409))
@@ -98,24 +98,27 @@ async def order(
     service: TheService,
 ) -> work.JobDocument:
     """Say in which order a job's files play: by names, by tags, or all of them listed."""
-    return _told(service, await service.desk.set_order(id, requests.wanted_order(request)))
+    return told(service, await service.desk.set_order(id, requests.wanted_order(request)))
 
 
 @router.post("/jobs/{id}/priority", responses=documented(404, 409))
 async def priority(id: Id, request: requests.PriorityRequest, service: TheService) -> work.JobDocument:
     """Say how urgent a job is."""
-    return _told(service, await service.desk.set_priority(id, request.priority))
+    return told(service, await service.desk.set_priority(id, request.priority))
 
 
-def _told(service: Service, found: Job) -> work.JobDocument:
+def told(service: Service, found: Job) -> work.JobDocument:
+    """Return a job as it is told, with its newest progress."""
     return work.JobDocument.of(service.scheduler.live(found))
 
 
 async def _submitted(service: Service, folders: list[str], wishes: requests.BookWishes) -> work.AcceptedDocument:
-    if wishes.naming_scheme is not None:
-        # Told now rather than by a failed job: a template that can't name this book can't name any.
-        await anyio.to_thread.run_sync(
-            naming.target, Metadata(title="Title", authors=("Author",)), wishes.naming_scheme
-        )
+    await check_scheme(wishes.naming_scheme)
     made = await service.admission.submit(folders, wishes.options(), wishes.priority)
-    return work.AcceptedDocument(jobs=[_told(service, one) for one in made])
+    return work.AcceptedDocument(jobs=[told(service, one) for one in made])
+
+
+async def check_scheme(template: str | None) -> None:
+    """Tell now rather than by a failed job that a template can't name any book; raises NeedsAttention ``config.template``."""
+    if template is not None:
+        await anyio.to_thread.run_sync(naming.target, Metadata(title="Title", authors=("Author",)), template)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from datetime import timedelta
 from typing import Annotated
 
 import anyio.to_thread
@@ -26,6 +27,7 @@ root = APIRouter(tags=["watching"])
 router = APIRouter(tags=["service"])
 sockets = APIRouter()
 _MOST_CURRENT = 100
+_DAY = timedelta(days=1)
 
 
 @root.get("/health", responses={503: {"model": answers.HealthDocument, "description": "Degraded, for these reasons."}})
@@ -46,6 +48,8 @@ async def metrics(parts: TheParts) -> Response:
         paused=service.scheduler.paused,
         queue_age=await _queue_age(service) or 0.0,
         totals=service.scheduler.totals,
+        titles=await service.store.title_counts(),
+        licences=len(await service.store.licences_since(service.clock() - _DAY)),
         health=await service.health(),
         disks=[disk for disk, _ in await anyio.to_thread.run_sync(_disks, service.settings().paths)],
         lag=parts.lag.worst,

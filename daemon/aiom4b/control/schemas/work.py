@@ -76,6 +76,7 @@ class JobDocument(Document):
     entry: str | None
     entry_b64: Exact
     fingerprint: str | None
+    asin: str | None
     options: OptionsDocument
     priority: int
     attempts: int
@@ -110,6 +111,7 @@ class JobDocument(Document):
             entry=shown(job.entry),
             entry_b64=exactly(job.entry),
             fingerprint=job.fingerprint,
+            asin=job.asin or None,
             options=OptionsDocument(
                 order=order if isinstance(order, OrderChoice) else [displayable(file) for file in order],
                 merge=job.options.merge,
