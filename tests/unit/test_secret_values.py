@@ -107,7 +107,7 @@ VALUES = {
     "FinishRequest": lambda: FinishRequest(address=f"{ADDRESS}&code={CODE}"),
     "ImportRequest": lambda: ImportRequest(document=f'{{"key": "{KEY.key}"}}', password=WORD),
     "Answer": lambda: Answer(status=200, headers={"x": WORD}, body=KEY.key.encode()),
-    "LibraryPage": lambda: LibraryPage(items=({"pdf_url": ADDRESS},), total=1, state_token="1"),
+    "LibraryPage": lambda: LibraryPage(items=({"pdf_url": ADDRESS},), total=1, left_out=0, state_token="1"),
 }
 """What holds secrets and can be sent to another process, by name."""
 OBJECTS = {

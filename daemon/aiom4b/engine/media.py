@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import dropwhile, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -18,6 +18,9 @@ from aiom4b.adapters import files
 from aiom4b.engine import boxes
 from aiom4b.engine.slices import Slices
 from aiom4b.models import AudibleKey
+
+if TYPE_CHECKING:
+    from aiom4b.engine.ciphers import Opener
 
 _READ_AT_ONCE = 8 << 20
 
@@ -65,9 +68,15 @@ def pcm_of(frames: Sequence[av.AudioFrame], channels: int) -> NDArray[np.float32
 def unlocked(path: str, key: AudibleKey, first: int = 0, stop: int = sys.maxsize) -> Iterator[av.Packet[Any]]:
     """Yield the packets [first, stop) of an Audible file's sound, opened by its key; fewer at its end.
 
-    Raises ``av.error.FFmpegError``, and ValueError where there is no packet ``first`` or one is cut off.
+    Raises what `packets` raises for an AAXC; for an AAX, whose key lies in the file and only FFmpeg finds it,
+    ``av.error.FFmpegError``, and ValueError where there is no packet ``first`` or one is cut off.
     """
     if first >= stop:
+        return
+    if key.key:
+        from aiom4b.engine.ciphers import Opener  # late: OpenSSL is of no use to most books
+
+        yield from (av.Packet(data) for _, data in packets(path, first, stop, Opener(key)))
         return
     at = _place(path, first) if first else None
     # Where time stamps lie, and lead past the packet, the way to it begins at the first one.
@@ -105,8 +114,10 @@ def _place(path: str, number: int) -> int:
     raise ValueError(f"there is no packet {number}")
 
 
-def packets(path: str, first: int = 0, stop: int = sys.maxsize) -> Iterator[tuple[int, bytes]]:
-    """Yield (number, bytes) of the packets [first, stop) of an MP4's sound, fewer at its end.
+def packets(
+    path: str, first: int = 0, stop: int = sys.maxsize, opener: Opener | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """Yield (number, bytes) of the packets [first, stop) of an MP4's sound, fewer at its end; ``opener`` opens locked ones.
 
     By the file's own tables: a demuxer would build an index of hundreds of megabytes to reach the middle of a long book.
     """
@@ -118,10 +129,16 @@ def packets(path: str, first: int = 0, stop: int = sys.maxsize) -> Iterator[tupl
             # Packets of one stream lie close together, one after the other; where they don't, each is read by itself.
             near = end - begin < _READ_AT_ONCE
             block = data.read(begin, end) if near else b""
+            if opener is not None and near:
+                block = opener.opened(block, offsets - begin, sizes)
             for number, (offset, size) in enumerate(zip(offsets.tolist(), sizes.tolist(), strict=True), low):
+                if near:
+                    yield number, block[offset - begin : offset - begin + size]
+                    continue
+                packet = data.read(offset, offset + size)
                 yield (
                     number,
-                    block[offset - begin : offset - begin + size] if near else data.read(offset, offset + size),
+                    packet if opener is None else opener.opened(packet, np.zeros(1, np.int64), np.array([size])),
                 )
     finally:
         os.close(descriptor)

@@ -17,7 +17,7 @@ from aiom4b.errors import Aiom4bError, NeedsAttention, Transient
 from aiom4b.jobs.admission import Admission
 from aiom4b.jobs.fetching import Fetcher
 from aiom4b.jobs.job import Job, Metrics
-from aiom4b.jobs.runner import Runner
+from aiom4b.jobs.runner import Runner, asin_of
 from aiom4b.jobs.store import Store
 from aiom4b.models import BookId, Clock, Name, Progress, Source, Step
 from aiom4b.pipeline import Finished
@@ -79,14 +79,16 @@ class Conversions:
         """Do what `Work.make` says. Stopped between this and its record, the next start finds the book in the library."""
 
         async def found(source: Source) -> bool:
-            now = await self._store.identify(job.id, source.fingerprint, source.name, source.seconds, source.size)
+            now = await self._store.identify(
+                job.id, source.fingerprint, source.name, source.seconds, source.size, asin_of(source)
+            )
             if now is not None:
                 known(now)
             return now is not None
 
         async def others(sources: Sequence[Source]) -> None:
             for source in sources:
-                await self._admission.add(source, job.entry, job.options, job.priority)
+                await self._admission.add(source, job.entry, job.options, job.priority, asin=asin_of(source))
 
         source = await self._runner.source(job, found, others)
         again = job.options.again or await self._store.forgotten(source.fingerprint)
