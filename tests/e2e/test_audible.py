@@ -286,7 +286,7 @@ def test_locked_books_without_a_key_wait_with_the_reason_and_go_on_by_themselves
             shown = owning.read(service, "jobs", "show", job["id"][:8])
             assert "audible.key_missing" in shown
             assert "no key for it is known" in shown
-            assert "The book then goes on by itself." in shown
+            assert "The service then goes on by itself." in shown
         listed = service.types("list").document["items"]
         assert {entry["error"]["code"] for entry in listed} == {"audible.key_missing"}
         assert {"Folder", loose.audio.name, "Old"} == {entry["name"] for entry in listed}

@@ -295,7 +295,9 @@ def test_a_key_file_that_holds_none_is_as_good_as_none(house, plain, content):
     os.mkdir(house.drops / "Book")
     lock_aaxc(plain, house.drops / "Book" / "a.aaxc")
     (house.drops / "Book" / "a.voucher").write_bytes(content)
-    assert refused(house, house.drops / "Book")["code"] == "audible.key_missing"
+    error = refused(house, house.drops / "Book")
+    assert error["code"] == "audible.key_missing"
+    assert "a.voucher holds none" in error["message"]
 
 
 # --- damage, strangers -------------------------------------------------------------------------------------------------

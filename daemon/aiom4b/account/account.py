@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 import anyio
+import anyio.to_thread
 import structlog
 
 from aiom4b import models, pipeline
@@ -23,7 +24,7 @@ from aiom4b.account.rounds import Rounds
 from aiom4b.account.shelf import Shelf
 from aiom4b.account.standing import standing
 from aiom4b.config import Settings
-from aiom4b.errors import NeedsAttention
+from aiom4b.errors import Aiom4bError, NeedsAttention
 from aiom4b.jobs.admission import Admission
 from aiom4b.jobs.events import Event, Events, Reset
 from aiom4b.jobs.fetching import Fetcher
@@ -110,10 +111,20 @@ class Account:
     async def run(self) -> None:
         """Work until cancelled: sync what is due, fetch what the settings say, tidy up. Errors are told and tried again."""
         events = self._events.since(None)
+        await self._seal()
         async with anyio.create_task_group() as group:
             group.start_soon(self._tidy, events, name="tidying of downloads")
             group.start_soon(self._rounds.run, name="syncs")
             group.start_soon(self._catch_up, name="late orders")
+
+    async def _seal(self) -> None:
+        try:
+            sealed = await anyio.to_thread.run_sync(self._keys.profiles.seal)
+        except Aiom4bError as error:  # it stays as it is, and `status` shows that
+            log.warning("account.not_encrypted", code=error.code, reason=error.reason, remedy=error.remedy)
+        else:
+            for profile in sealed:
+                log.info("account.encrypted", profile=profile)
 
     # --- the library ---------------------------------------------------------------------------------------------------
 

@@ -85,6 +85,18 @@ class Profiles:
         storage.save(self._path(profile, _SIGNED_IN), identity, self._password)
         self._remove(self._path(profile, _PENDING))
 
+    def seal(self) -> tuple[Profile, ...]:
+        """Encrypt the sign-ins that were stored before there was a password, and return which these were.
+
+        Raises as `load` and `save` do.
+        """
+        if self._password is None:
+            return ()
+        plain = tuple(name for name in self.names() if self.signed_in(name) and not self.encrypted(name))
+        for name in plain:
+            storage.save(self._path(name, _SIGNED_IN), self.load(name), self._password)
+        return plain
+
     def pending(self, profile: Profile) -> PendingSignIn:
         """Return the sign-in that waits for its second step. Raises NeedsAttention ``signin.not_begun`` where none does."""
         return storage.load_pending(self._path(profile, _PENDING))
@@ -119,6 +131,6 @@ def _missing(profile: Profile) -> NeedsAttention:
     return NeedsAttention(
         "profile.missing",
         f"No account is signed in under the name {profile}.",
-        remedy=f"Sign in with `aiom4b audible login --profile {profile}`; `aiom4b audible status` shows who is.",
+        remedy=f"Sign in with `aiom4b audible login --country CC --profile {profile}`; `aiom4b audible status` shows who is.",
         exit=Exit.NOT_FOUND,
     )

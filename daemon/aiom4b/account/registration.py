@@ -94,7 +94,13 @@ class Registration:
                     signin.deregister(self._profiles.load(profile))
                 except Aiom4bError as error:
                     gone = error.code == "audible.unauthorized"
-                    if error.code == "profile.missing" or not (gone or forced):
+                    if error.code == "profile.missing":
+                        raise
+                    if not (gone or forced):
+                        error.remedy = (
+                            "Sign out again later; or forget the account here with `aiom4b audible logout --force`, and remove "
+                            "the device in Amazon's list of devices."
+                        )
                         raise
                     log.warning("account.not_deregistered", profile=profile, code=error.code, reason=error.reason)
             self._profiles.remove(profile)

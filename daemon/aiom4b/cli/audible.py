@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from typing import Annotated
 
@@ -105,6 +106,8 @@ def download(
     """Fetch titles and make their books. What is here already is not fetched again."""
     if bool(asins) == new:
         raise typer.BadParameter("name titles, or say --new", param_hint="[ASIN...]")
+    if wrong := [asin for asin in asins or () if not re.fullmatch("[A-Za-z0-9]{10}", asin)]:
+        raise typer.BadParameter(f"{wrong[0]!r} is no ASIN, which has ten letters and digits", param_hint="[ASIN...]")
     with asking(socket, json=json) as client:
         jobs = client.post(
             "jobs/download",

@@ -148,7 +148,7 @@ class Downloads:
             raise NeedsAttention(
                 "audible.no_account",
                 "Titles can only be fetched by the service that has the account.",
-                remedy="Sign in with `aiom4b audible login`, then `aiom4b jobs retry` it.",
+                remedy="Sign in with `aiom4b audible login --country CC`, then `aiom4b jobs retry` it.",
             )
         began = self._monotonic()
         folder = await self._fetcher.fetch(job, report)

@@ -19,7 +19,7 @@ from aiom4b.errors import NeedsAttention
 from aiom4b.models import AudibleKey, Lock, Name, SidecarKind, SourceFile
 from aiom4b.steps.context import Keys, StepContext, needs_own_worker, together
 
-_GOES_ON = "The book then goes on by itself."
+_GOES_ON = "The service then goes on by itself."
 _HOW = {
     Lock.AAX: "Sign in with `aiom4b audible login`, or set audible.activation_bytes, or put Libation's .key file beside it. ",
     Lock.AAXC: "Put its .voucher (audible-cli) or .key (Libation) file beside it, under the same name. ",
@@ -71,7 +71,8 @@ async def unlock(
         return Unlocked(keys={}, from_ring=frozenset())
     told = await anyio.to_thread.run_sync(_key_files, root, locked)
     found: tuple[FoundKey, ...] = await context.work(sidecars.read_keys, root, told) if told else ()
-    keys = await together([partial(_key, file, root, found, context) for file in locked])
+    unread = tuple(path for path in told if path not in {one.path for one in found})
+    keys = await together([partial(_key, file, root, found, unread, context) for file in locked])
     opened = dict(zip((file.path for file in locked), keys, strict=True))
     return Unlocked(
         keys={path: key for path, (key, _) in opened.items()},
@@ -100,7 +101,7 @@ def _key_files(root: str, locked: Sequence[SourceFile]) -> tuple[Name, ...]:
 
 
 async def _key(
-    file: SourceFile, root: str, beside: Sequence[FoundKey], context: StepContext
+    file: SourceFile, root: str, beside: Sequence[FoundKey], unread: Sequence[Name], context: StepContext
 ) -> tuple[AudibleKey, Name | None]:
     """Return the key of a file, and the path of the file that told it, None where it came from the ring."""
     lock, shown = file.audio.lock, displayable(file.path)
@@ -115,9 +116,11 @@ async def _key(
             if secret:
                 redaction.keep_secret(secret)
     if not candidates:
+        useless = [displayable(path) for path in unread if sidecars.is_companion(path, file.path)]
         raise NeedsAttention(
             "audible.key_missing",
-            f"{shown} is locked for the Audible account that bought it, and no key for it is known.",
+            f"{shown} is locked for the Audible account that bought it, and no key for it is known"
+            + (f": {useless[0]} holds none that can be read." if useless else "."),
             remedy=_HOW[lock] + _GOES_ON,
             path=os.path.join(root, file.path),
         )

@@ -118,3 +118,15 @@ def test_what_lies_beside_is_no_profile(profiles, identities, tmp_path):
     for name in ("a b.json", "notes.txt", ".aiom4b-0123456789abcdef.tmp", "x.y.json"):
         (folder / name).write_text("{}")
     assert profiles.names() == (MAIN,)
+
+
+def test_a_password_that_is_given_later_encrypts_what_was_stored_in_the_clear(identities, tmp_path):
+    folder = str(tmp_path / "audible")
+    Profiles(folder, None).save(MAIN, identities[0])
+    sealed = Profiles(folder, "own password")
+    assert sealed.seal() == (MAIN,)
+    assert "adp_token" not in (tmp_path / "audible" / "main.json").read_text()
+    assert sealed.load(MAIN).document() == identities[0].document()
+    assert mode(tmp_path / "audible" / "main.json") == 0o600
+    assert sealed.seal() == ()
+    assert Profiles(folder, None).seal() == ()

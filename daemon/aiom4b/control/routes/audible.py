@@ -134,6 +134,6 @@ def _absent(code: str, reason: str) -> NeedsAttention:
     return NeedsAttention(
         code,
         reason,
-        remedy="Sign in with `aiom4b audible login`; `aiom4b audible status` shows who is.",
+        remedy="Sign in with `aiom4b audible login --country CC`; `aiom4b audible status` shows who is.",
         exit=Exit.NOT_FOUND,
     )
